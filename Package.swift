@@ -1,0 +1,70 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// One set of settings for every target. `CI=1` makes warnings errors.
+let settings: [SwiftSetting] =
+  [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+  ] + (Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)])
+
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(
+    name: name,
+    dependencies: dependencies + [.product(name: "ArgumentParser", package: "swift-argument-parser")],
+    swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource]? = nil) -> Target {
+  .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+}
+
+let package = Package(
+  name: "nbdattach",
+  products: [
+    .executable(name: "nbdattachd", targets: ["nbdattachd"]),
+    .executable(name: "nbdattach", targets: ["nbdattach"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    // Values and decisions: no I/O, no clock, no C.
+    module("NBDProtocol"),
+    module("AttachmentModel", ["NBDProtocol"]),
+
+    // One outside thing each; C never shows outside.
+    .systemLibrary(name: "CLinuxNBD"),
+    .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
+    .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
+    .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+    module("LinuxKernel", ["CLinuxNBD"]),
+    module("Systemd", ["CSystemd"]),
+    module("Configuration", ["AttachmentModel", "NBDProtocol", "CYAML"]),
+
+    // What runs.
+    module("Attachment", ["AttachmentModel", "NBDProtocol", "LinuxKernel"]),
+    module("Control", ["AttachmentModel", "LinuxKernel"]),
+    module("Supervision", ["Attachment", "AttachmentModel", "Configuration", "Control", "LinuxKernel", "Systemd"]),
+
+    // Programs: wire things together.
+    program("nbdattachd", ["Supervision", "Configuration"]),
+    program("nbdattach", ["Attachment", "AttachmentModel", "Configuration", "Control", "NBDProtocol"]),
+
+    tests("NBDProtocolTests", ["NBDProtocol"]),
+    tests("AttachmentModelTests", ["AttachmentModel", "NBDProtocol"]),
+    tests("LinuxKernelTests", ["LinuxKernel"]),
+    tests("ConfigurationTests", ["Configuration", "AttachmentModel"]),
+    tests("SystemdTests", ["Systemd"]),
+    tests("ControlTests", ["Control", "AttachmentModel"]),
+    tests("AttachmentTests", ["Attachment", "AttachmentModel", "NBDProtocol", "LinuxKernel"]),
+    tests("SupervisionTests", ["Supervision", "AttachmentModel"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,79 @@
+public import NBDProtocol
+
+/// What an operator declared for one attachment, checked and with every default filled in.
+///
+/// Values come from `Configuration`; two specs that compare equal need no action on reload.
+package struct AttachmentSpec: Equatable, Sendable {
+  /// Unique among attachments: 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with `.` or `-`.
+  package var name: String
+  /// Never empty; tried in this order.
+  package var servers: [ServerURI]
+  package var device: DeviceSelection = .anyFree
+  /// The device is read-only even where the server would take writes.
+  package var isReadOnly = false
+  /// `nil`: automatic. 1 to 16.
+  package var connections: Int?
+  /// Logical block size of the device in bytes, a power of two from 512 to 65536. `nil`: automatic.
+  package var blockSize: Int?
+  package var kernelInterface: KernelInterface?
+  package var datapath: Datapath?
+  /// From name look-up to the end of negotiation.
+  package var connectTimeout: Duration = .seconds(10)
+  /// A request unanswered that long means a lost link. `nil`: infinity.
+  package var requestTimeout: Duration?
+  /// How long I/O is held while no server answers. `nil`: infinity.
+  package var reconnectTimeout: Duration?
+  /// Acknowledged, not yet flushed writes kept for replay, in bytes.
+  package var unflushedLimit: UInt64 = 64 << 20
+  package var retry = RetryPolicy()
+  package var tls: TLSSpec?
+  /// The size in bytes that the export must have. `nil`: any.
+  package var expectedSize: UInt64?
+
+  package init(name: String, servers: [ServerURI]) {
+    self.name = name
+    self.servers = servers
+  }
+}
+
+/// Which `/dev/nbdX` an attachment is bound to.
+package enum DeviceSelection: Equatable, Hashable, Sendable {
+  case anyFree
+  case index(Int)
+}
+
+/// How a link gets into the kernel; `nil` where it is held means automatic.
+package enum KernelInterface: String, CaseIterable, Sendable, Codable {
+  case netlink
+  case ioctl
+}
+
+/// What the kernel's socket is; `nil` where it is held means automatic.
+package enum Datapath: String, CaseIterable, Sendable, Codable {
+  case relay
+  case direct
+  case ktls
+}
+
+/// Bounds of the exponential back-off between tries.
+package struct RetryPolicy: Equatable, Sendable {
+  package var initial: Duration = .milliseconds(100)
+  package var maximum: Duration = .seconds(30)
+
+  package init(initial: Duration = .milliseconds(100), maximum: Duration = .seconds(30)) {
+    self.initial = initial
+    self.maximum = maximum
+  }
+}
+
+/// The `tls:` mapping. Paths are absolute.
+package struct TLSSpec: Equatable, Sendable {
+  package var caFile: String?
+  package var certificateFile: String?
+  package var keyFile: String?
+  package var serverName: String?
+  package var pskFile: String?
+  package var pskIdentity: String?
+
+  package init() {}
+}

@@ -1,0 +1,6 @@
+// libsystemd; everything in it but its variadic functions imports as it is.
+#pragma once
+#define SD_JOURNAL_SUPPRESS_LOCATION 1
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-id128.h>
+#include <systemd/sd-journal.h>

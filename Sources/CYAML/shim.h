@@ -1,0 +1,3 @@
+// libyaml's event parser; everything in it imports as it is.
+#pragma once
+#include <yaml.h>
