@@ -1,4 +1,5 @@
 package import AttachmentModel
+import FoundationEssentials
 
 /// What the method `Status` returns and `nbdattach status --json` prints; `org.nbdattach.varlink` describes each field.
 package struct StatusDocument: Codable, Equatable, Sendable {
@@ -71,5 +72,14 @@ extension StatusDocument.Attachment {
 extension StatusDocument.Failure {
   fileprivate init(_ failure: AttachmentModel.Failure) {
     self.init(phase: failure.phase, message: failure.message, hint: failure.hint, errno: failure.errnoCode)
+  }
+}
+
+extension StatusDocument {
+  /// For people and for `jq`: indented, keys in order.
+  package func prettyJSON() throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(self), as: UTF8.self)
   }
 }
