@@ -63,7 +63,7 @@ let package = Package(
     tests("AttachmentModelTests", ["AttachmentModel", "NBDProtocol"]),
     tests("LinuxKernelTests", ["LinuxKernel"]),
     tests("ConfigurationTests", ["Configuration", "AttachmentModel"]),
-    tests("SystemdTests", ["Systemd"]),
+    tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),
     tests("AttachmentTests", ["Attachment", "AttachmentModel", "NBDProtocol", "LinuxKernel"]),
     tests("SupervisionTests", ["Supervision", "AttachmentModel"]),
