@@ -28,11 +28,11 @@ struct StatusSentenceTests {
     #expect(snapshot([fullReport("x", state: state)]).sentence.hasPrefix("1 \(state)"))
   }
 
-  @Test("says that a reload was refused")
-  func refusedReload() {
+  @Test("says that the configuration has errors")
+  func configurationError() {
     #expect(
       snapshot([attachedReport()], configurationError: "a.yaml:1:1: …").sentence
-        == "1 attached; the last reload was refused")
+        == "1 attached; the configuration has errors")
   }
 }
 
@@ -63,10 +63,10 @@ struct StatusTableTests {
     #expect(table(snapshot()) == "No attachments are configured.")
   }
 
-  @Test("says why the last reload was refused")
-  func refusedReload() {
+  @Test("says what is wrong with the configuration")
+  func configurationError() {
     let text = table(snapshot([attachedReport()], configurationError: "a.yaml:3:1: unknown key\nfoo"))
-    #expect(text.hasSuffix("\n\nThe last reload was refused: a.yaml:3:1: unknown key\\u{a}foo"))
+    #expect(text.contains("\n\nThe configuration has errors: a.yaml:3:1: unknown key\\u{a}foo\nhint: "))
   }
 
   @Test("a hostile text can neither steer the terminal nor add a line nor widen the table")
