@@ -1,7 +1,7 @@
 # What scenarios are written with. Loaded by run-scenarios (as BASH_ENV), which sets:
 #   work     the scenario's own folder, empty at the start
 #   cursor   the journal's end when the scenario began
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 set -Eeuo pipefail
 unset BASH_ENV # for this shell, not for those that it starts
 
