@@ -10,8 +10,8 @@ let settings: [SwiftSetting] =
     .enableUpcomingFeature("MemberImportVisibility"),
   ] + (Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)])
 
-func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+func module(_ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource]? = nil) -> Target {
+  .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
 }
 
 func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -50,7 +50,9 @@ let package = Package(
 
     // What runs.
     module("Attachment", ["AttachmentModel", "NBDProtocol", "LinuxKernel"]),
-    module("Control", ["AttachmentModel", "LinuxKernel"]),
+    module(
+      "Control", ["AttachmentModel"],
+      resources: [.embedInCode("org.nbdattach.varlink"), .embedInCode("org.varlink.service.varlink")]),
     module("Supervision", ["Attachment", "AttachmentModel", "Configuration", "Control", "LinuxKernel", "Systemd"]),
 
     // Programs: wire things together.
@@ -61,7 +63,7 @@ let package = Package(
     tests("AttachmentModelTests", ["AttachmentModel", "NBDProtocol"]),
     tests("LinuxKernelTests", ["LinuxKernel"]),
     tests("ConfigurationTests", ["Configuration", "AttachmentModel"]),
-    tests("SystemdTests", ["Systemd"]),
+    tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),
     tests("AttachmentTests", ["Attachment", "AttachmentModel", "NBDProtocol", "LinuxKernel"]),
     tests("SupervisionTests", ["Supervision", "AttachmentModel"]),

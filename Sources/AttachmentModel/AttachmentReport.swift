@@ -1,5 +1,3 @@
-public import NBDProtocol
-
 /// Everything that is reported of one attachment at one moment: the journal, STATUS=, the control socket and
 /// `nbdattach status` are renderings of it.
 package struct AttachmentReport: Equatable, Sendable {

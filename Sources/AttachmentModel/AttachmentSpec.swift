@@ -1,5 +1,3 @@
-public import NBDProtocol
-
 /// What an operator declared for one attachment, checked and with every default filled in.
 ///
 /// Values come from `Configuration`; two specs that compare equal need no action on reload.

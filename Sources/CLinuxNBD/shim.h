@@ -1,12 +1,41 @@
-// Only what Swift can't import: function-like macros (_IO, NLMSG_*) and variadic functions. Header only.
+// Only what Swift can't import: function-like macros (_IO), variadic functions, and GNU prototypes that the
+// Glibc module hides because it is built without _GNU_SOURCE (restated: no wrapper, no cost). Header only.
 #pragma once
 #include <errno.h>
 #include <linux/fs.h>
 #include <linux/nbd.h>
+#include <linux/vm_sockets.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 static const unsigned long K_NBD_SET_SOCK = NBD_SET_SOCK;
+static const unsigned long K_NBD_SET_BLKSIZE = NBD_SET_BLKSIZE;
+static const unsigned long K_NBD_SET_SIZE_BLOCKS = NBD_SET_SIZE_BLOCKS;
+static const unsigned long K_NBD_SET_FLAGS = NBD_SET_FLAGS;
+static const unsigned long K_NBD_SET_TIMEOUT = NBD_SET_TIMEOUT;
+static const unsigned long K_NBD_DO_IT = NBD_DO_IT;
+static const unsigned long K_NBD_CLEAR_SOCK = NBD_CLEAR_SOCK;
+static const unsigned long K_NBD_CLEAR_QUE = NBD_CLEAR_QUE;
+static const unsigned long K_NBD_DISCONNECT = NBD_DISCONNECT;
+static const unsigned long K_BLKROSET = BLKROSET;
+static const unsigned long K_BLKGETSIZE64 = BLKGETSIZE64;
+
+// 0 or more, or -errno: Swift needs no second look at errno.
+static inline long k_ioctl(int fd, unsigned long request, unsigned long argument) {
+  long result = ioctl(fd, request, argument);
+  return result < 0 ? -errno : result;
+}
+
+static inline int k_gettid(void) { return (int)syscall(SYS_gettid); }
+
+static inline unsigned k_major(unsigned long long device) { return major(device); }
+static inline unsigned k_minor(unsigned long long device) { return minor(device); }
+
+int pthread_setname_np(pthread_t thread, const char *name);
+int syncfs(int fd);

@@ -5,7 +5,8 @@ package struct ExportInfo: Equatable, Sendable {
   /// In bytes, as the server said it.
   package var size: UInt64
   package var flags: TransmissionFlags
-  /// `nil`: the server did not say; proto.md then assumes 1, 4096 and 32 MiB at most.
+  /// `nil`: the server did not say. proto.md then has a client ask for multiples of 512 and at most 32 MiB
+  /// ("Size constraints"); see `effectiveBlockSizes`.
   package var blockSizes: BlockSizes?
   /// NBD_INFO_NAME, where the server gave one.
   package var canonicalName: String?
@@ -18,11 +19,30 @@ package struct ExportInfo: Equatable, Sendable {
     self.flags = flags
     self.blockSizes = blockSizes
   }
+
+  /// What to keep to: the server's own words, or without them 1, 512 and 32 MiB.
+  package var effectiveBlockSizes: BlockSizes { blockSizes ?? .unknown }
+}
+
+/// One export in a server's list (NBD_REP_SERVER).
+package struct ExportEntry: Equatable, Sendable {
+  /// Valid UTF-8 without NUL, at most 4096 bytes; may be empty (the default export).
+  package var name: String
+  /// Text for people, at most 4096 bytes, as the server sent it (quote it before it is shown); `nil` where it sent none.
+  package var description: String?
+
+  package init(name: String, description: String? = nil) {
+    self.name = name
+    self.description = description
+  }
 }
 
 /// The server's block size constraints in bytes (NBD_INFO_BLOCK_SIZE), checked: `minimum` and `preferred` are powers
-/// of two, `minimum <= preferred <= maximumPayload`.
+/// of two, `minimum <= 65536`, `max(minimum, 512) <= preferred`, `minimum <= maximumPayload`.
 package struct BlockSizes: Equatable, Sendable {
+  /// What proto.md has a careful client assume of a server that does not say.
+  package static let unknown = BlockSizes(minimum: 1, preferred: 512, maximumPayload: 32 << 20)
+
   package var minimum: UInt32
   package var preferred: UInt32
   package var maximumPayload: UInt32
@@ -31,6 +51,18 @@ package struct BlockSizes: Equatable, Sendable {
     self.minimum = minimum
     self.preferred = preferred
     self.maximumPayload = maximumPayload
+  }
+
+  /// Checks what a server announced (proto.md, "Size constraints"); `nil` where it contradicts itself, which is an error
+  /// here as in QEMU, since requests made by such sizes would be refused or torn.
+  ///
+  /// Two old readings of the specification are let through: a preferred size below 512 counts as 512, being a hint; and
+  /// a maximum below the preferred size is taken where the whole export is no larger.
+  package init?(announced minimum: UInt32, _ preferred: UInt32, _ maximumPayload: UInt32, exportSize: UInt64) {
+    guard minimum.nonzeroBitCount == 1, minimum <= 65_536, preferred.nonzeroBitCount == 1, preferred >= minimum,
+      maximumPayload >= minimum, UInt64(maximumPayload) >= Swift.min(UInt64(preferred), exportSize)
+    else { return nil }
+    self.init(minimum: minimum, preferred: max(preferred, 512), maximumPayload: maximumPayload)
   }
 }
 

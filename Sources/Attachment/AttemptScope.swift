@@ -1,0 +1,111 @@
+package import Dispatch
+import LinuxKernel
+
+/// The bounds of one attempt: its deadline and its cancellation, for everything in it that waits.
+///
+/// Concurrency model: an object of one serial queue; all calls, and all callbacks it makes, are on that queue.
+package final class AttemptScope {
+  /// Why an attempt ended from outside.
+  package enum End: Error, Equatable, Sendable {
+    case timedOut
+    case cancelled
+  }
+
+  package let queue: DispatchQueue
+  private var end: End?
+  private var interrupt: (() -> Void)?
+  private var timer: (any DispatchSourceTimer)?
+
+  package init(queue: DispatchQueue) { self.queue = queue }
+
+  deinit { timer?.cancel() }
+
+  /// From now on, whatever waits in this scope ends with `timedOut` after this time; `nil` lifts the deadline.
+  package func setDeadline(after duration: Duration?) {
+    timer?.cancel()
+    timer = nil
+    guard let duration else { return }
+    let timer = DispatchSource.makeTimerSource(queue: queue)
+    timer.setEventHandler { [weak self] in self?.finish(.timedOut) }
+    timer.schedule(deadline: .now() + duration.inSeconds, leeway: .milliseconds(10))
+    timer.activate()
+    self.timer = timer
+  }
+
+  /// Ends every wait, present and future.
+  package func cancel() { finish(.cancelled) }
+
+  /// Forgets a deadline that has passed, so that the next server gets one of its own. Cancellation stays.
+  package func clearTimeout() {
+    if end == .timedOut { end = nil }
+  }
+
+  package func check() throws(End) {
+    if let end { throw end }
+  }
+
+  /// Waits for a callback: `begin` starts the work and gets a function that ends the wait (later calls of it do
+  /// nothing); it returns how to interrupt the work, which must lead to that function being called.
+  package nonisolated(nonsending) func wait<Value: Sendable>(
+    _ begin: (_ finish: @escaping (Value?) -> Void) -> (() -> Void)
+  ) async throws(End) -> Value {
+    try check()
+    let value: Value? = await withUnsafeContinuation { (continuation: UnsafeContinuation<Value?, Never>) in
+      var waiting: UnsafeContinuation<Value?, Never>? = continuation
+      let interrupt = begin { value in
+        guard let resumed = waiting else { return }
+        waiting = nil
+        resumed.resume(returning: value)
+      }
+      if waiting != nil { self.interrupt = interrupt }
+    }
+    interrupt = nil
+    try check()
+    guard let value else { throw .cancelled }
+    return value
+  }
+
+  /// Waits until `number` is ready. No source outlives the wait, so the descriptor may be closed at any other time.
+  package nonisolated(nonsending) func waitUntil(_ readiness: Readiness, _ number: Int32) async throws(End) {
+    _ = try await wait { finish in
+      readiness.wait(on: number, queue: queue) { finish(true) }
+    }
+  }
+
+  package nonisolated(nonsending) func sleep(_ duration: Duration) async throws(End) {
+    _ = try await wait { finish in
+      let timer = DispatchSource.makeTimerSource(queue: queue)
+      timer.setEventHandler { timer.cancel() }
+      timer.setCancelHandler { finish(true) }
+      timer.schedule(deadline: .now() + duration.inSeconds)
+      timer.activate()
+      return { timer.cancel() }
+    }
+  }
+
+  private func finish(_ end: End) {
+    guard self.end == nil else { return }
+    self.end = end
+    interrupt?()
+  }
+}
+
+/// What a descriptor can be waited for.
+package enum Readiness: Sendable {
+  case readable
+  case writable
+
+  /// Calls `ready` once on `queue`, when the descriptor is ready or the returned function was called, and only after
+  /// Dispatch has let go of the descriptor.
+  func wait(on number: Int32, queue: DispatchQueue, _ ready: @escaping () -> Void) -> () -> Void {
+    let source: any DispatchSourceProtocol =
+      switch self {
+      case .readable: DispatchSource.makeReadSource(fileDescriptor: number, queue: queue)
+      case .writable: DispatchSource.makeWriteSource(fileDescriptor: number, queue: queue)
+      }
+    source.setEventHandler { source.cancel() }
+    source.setCancelHandler { ready() }
+    source.activate()
+    return { source.cancel() }
+  }
+}

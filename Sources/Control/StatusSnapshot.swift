@@ -1,0 +1,34 @@
+package import AttachmentModel
+
+/// All that is known at one moment: what STATUS=, the control socket and the status command render.
+package struct StatusSnapshot: Equatable, Sendable {
+  package var daemon: DaemonReport
+  package var attachments: [AttachmentReport]
+
+  package init(daemon: DaemonReport, attachments: [AttachmentReport] = []) {
+    self.daemon = daemon
+    self.attachments = attachments
+  }
+}
+
+/// What is reported of the daemon itself. Times are in seconds since the epoch.
+package struct DaemonReport: Equatable, Sendable {
+  package var version: String
+  package var pid: Int32
+  package var started: Double
+  /// When the configuration in force was read; `nil`: none was yet.
+  package var configurationLoaded: Double?
+  /// Why the last reload was refused; `nil` where it was not.
+  package var configurationError: String?
+
+  package init(
+    version: String = programVersion, pid: Int32, started: Double, configurationLoaded: Double? = nil,
+    configurationError: String? = nil
+  ) {
+    self.version = version
+    self.pid = pid
+    self.started = started
+    self.configurationLoaded = configurationLoaded
+    self.configurationError = configurationError
+  }
+}
