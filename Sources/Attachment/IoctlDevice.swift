@@ -1,5 +1,4 @@
 package import AttachmentModel
-import Dispatch
 import Glibc
 import LinuxKernel
 import NBDProtocol
@@ -264,19 +263,7 @@ package final class IoctlDevice: KernelDevice {
         return true
       }
       guard mustWait else { return answer.give(true) }
-      DispatchQueue.global().asyncAfter(deadline: .now() + timeout.inSeconds) { answer.give(false) }
+      answer.give(false, after: timeout)
     }
-  }
-}
-
-/// Resumes a continuation with the first of several answers. Shared by whoever may answer, under its mutex.
-private final class FirstAnswer: Sendable {
-  private let waiting: Mutex<CheckedContinuation<Bool, Never>?>
-
-  init(_ continuation: CheckedContinuation<Bool, Never>) { waiting = Mutex(continuation) }
-
-  func give(_ answer: Bool) {
-    let continuation = waiting.withLock { $0.take() }
-    continuation?.resume(returning: answer)
   }
 }

@@ -75,3 +75,27 @@ package struct TLSSpec: Equatable, Sendable {
 
   package init() {}
 }
+
+extension AttachmentSpec {
+  /// Throws, with the reason, where `text` can't be the name of an attachment.
+  ///
+  /// Names become part of `/dev/disk/by-nbd/NAME`, of unit names and of log fields, hence the narrow alphabet.
+  package static func checkName(_ text: String) throws(TextError) {
+    let bytes = Array(text.utf8)
+    let all = 0..<bytes.count
+    guard !bytes.isEmpty else { throw TextError(.whole, all, "the name is empty") }
+    guard bytes.count <= 64 else { throw TextError(.whole, all, "the name is longer than 64 characters") }
+    if let scalar = text.unicodeScalars.first(where: { UInt8(exactly: $0.value).map { !$0.isNameCharacter } ?? true }) {
+      throw TextError(
+        .whole, all, "\(String(scalar).quoted()) may not stand in a name",
+        hint: "names are made of the letters A-Z and a-z, digits, `.`, `_` and `-`")
+    }
+    if let first = bytes.first, first == UInt8(ascii: ".") || first == UInt8(ascii: "-") {
+      throw TextError(.whole, all, "a name may not begin with \(String(UnicodeScalar(first)).quoted())")
+    }
+  }
+}
+
+extension UInt8 {
+  fileprivate var isNameCharacter: Bool { isUnreserved && self != UInt8(ascii: "~") }
+}

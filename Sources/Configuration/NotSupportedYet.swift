@@ -1,0 +1,47 @@
+import AttachmentModel
+
+/// What is understood and checked, but refused because nothing carries it out yet. Each line goes with its feature.
+enum NotSupportedYet {
+  static let table: [Entry] = [
+    Entry("uri", "TLS", { $0.lowercased().hasPrefix("nbds") }),
+    Entry("tls", "TLS"),
+    Entry("kernel-interface", "netlink", { $0 == "netlink" }),
+    Entry("datapath", "the relay", { $0 == "relay" }),
+    Entry("datapath", "kernel TLS", { $0 == "ktls" }),
+    Entry("connections", "more than one connection", { Int($0).map { $0 > 1 } ?? false }),
+    Entry("unflushed-limit", "keeping unflushed writes"),
+    Entry("reconnect-timeout", "holding I/O while no server answers"),
+  ]
+
+  struct Entry: Sendable {
+    var key: String
+    var feature: String
+    /// Which of the key's values need the feature; `nil`: to be given at all.
+    var values: (@Sendable (String) -> Bool)?
+
+    init(_ key: String, _ feature: String, _ values: (@Sendable (String) -> Bool)? = nil) {
+      self.key = key
+      self.feature = feature
+      self.values = values
+    }
+  }
+
+  /// Refuses a value that needs a feature which is not there.
+  static func check(_ key: String, _ value: YAMLNode, _ diagnostics: inout Diagnostics) {
+    guard case .scalar(let text, _) = value.content else { return }
+    for entry in table where entry.key == key && entry.values?(text) == true {
+      diagnostics.report(at: value.place, "\(entry.feature) is not supported yet", hint: hint(key))
+    }
+  }
+
+  /// Refuses a key that needs a feature which is not there, whatever its value.
+  static func check(_ key: String, at place: Place, _ diagnostics: inout Diagnostics) {
+    for entry in table where entry.key == key && entry.values == nil {
+      diagnostics.report(at: place, "\(entry.feature) is not supported yet", hint: "leave `\(key)` out")
+    }
+  }
+
+  private static func hint(_ key: String) -> String {
+    key == "uri" ? "write `nbd://` where the network may be trusted" : "leave `\(key)` out, or write `auto`"
+  }
+}

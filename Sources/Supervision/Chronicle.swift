@@ -1,0 +1,76 @@
+package import Attachment
+import AttachmentModel
+package import Systemd
+
+/// Turns one attachment's changes of state into journal entries.
+///
+/// A retry that fails like the one before is not said again each time, or a server that is away for a day would fill
+/// the journal: only tries whose number is a power of two speak, and those that fail in a new way.
+package struct Chronicle: Sendable {
+  private var lastFailure: String?
+
+  package init() {}
+
+  /// The entry for a change of state; `nil` where nothing is to be said.
+  package mutating func entry(for observation: AttachmentWorker.Observation) -> JournalEntry? {
+    guard let previous = observation.previous else { return nil }
+    let report = observation.report
+    guard isWorthSaying(report) else { return nil }
+    return JournalEntry(
+      priority(of: report), "\(report.name): \(sentence(report))", id: MessageID(stateNamed: report.state.rawValue),
+      fields: [
+        .attachment: report.name, .device: report.device, .server: report.server, .export: report.export,
+        .state: report.state.rawValue, .previousState: previous.rawValue,
+        .phase: report.failure?.phase.rawValue, .errno: report.failure?.errnoCode.map { "\($0)" },
+      ])
+  }
+
+  private mutating func isWorthSaying(_ report: AttachmentReport) -> Bool {
+    switch report.state {
+    case .connecting:
+      return report.attempts <= 1
+    case .waiting, .failed:
+      let failure = report.failure?.message
+      defer { lastFailure = failure }
+      return failure != lastFailure || report.attempts.nonzeroBitCount == 1
+    case .attached:
+      lastFailure = nil
+      return true
+    case .stopped, .degraded, .reconnecting, .detaching:
+      return true
+    }
+  }
+
+  private func priority(of report: AttachmentReport) -> JournalEntry.Priority {
+    switch report.state {
+    case .stopped, .attached, .detaching: .info
+    case .connecting: report.failure == nil ? .info : .warning
+    case .waiting, .degraded, .reconnecting: .warning
+    case .failed: .error
+    }
+  }
+
+  private func sentence(_ report: AttachmentReport) -> String {
+    let server = report.server ?? "the server"
+    let device = report.device ?? "a device"
+    switch report.state {
+    case .stopped: return "stopped"
+    case .connecting: return report.failure.map { "connecting again: \($0.message)" } ?? "connecting"
+    case .attached:
+      let size = report.size.map { ", \(ByteSize.formatted($0))" } ?? ""
+      return "attached: \(device) is \(server)\(size)\(report.isReadOnly == true ? ", read-only" : "")"
+    case .degraded: return "degraded: \(reason(report))"
+    case .reconnecting: return "reconnecting, I/O on \(device) waits: \(reason(report))"
+    case .waiting:
+      let count = report.attempts > 1 ? " (try \(report.attempts))" : ""
+      return "waiting\(count): \(reason(report))"
+    case .detaching: return "detaching"
+    case .failed: return "failed: \(reason(report))"
+    }
+  }
+
+  private func reason(_ report: AttachmentReport) -> String {
+    guard let failure = report.failure else { return "no reason is known" }
+    return failure.message + (failure.hint.map { " (\($0))" } ?? "")
+  }
+}
