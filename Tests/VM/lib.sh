@@ -30,11 +30,11 @@ skip() {
   exit 77
 }
 
-# require WHAT COMMAND...: the command must succeed.
+# require CLAIM COMMAND...: the command must succeed.
 require() {
-  local what=$1
+  local claim=$1
   shift
-  "$@" || fail "$what"
+  "$@" || fail "not so: $claim"
 }
 
 # equal WHAT ACTUAL EXPECTED
@@ -51,12 +51,12 @@ status_is() {
   [[ $actual == "$expected" ]] || fail "'$*' ended with $actual, not $expected: $(tail --lines=3 "$work/output")"
 }
 
-# eventually SECONDS WHAT COMMAND...: for what has no event to wait for; the command must succeed within that time.
+# eventually SECONDS CLAIM COMMAND...: for what has no event to wait for; the command must succeed within that time.
 eventually() {
-  local deadline=$((SECONDS + $1)) what=$2
+  local limit=$1 claim=$2 deadline=$((SECONDS + $1))
   shift 2
   until "$@" 2>/dev/null; do
-    ((SECONDS < deadline)) || fail "$what"
+    ((SECONDS < deadline)) || fail "not so within $limit s: $claim"
     sleep 0.1
   done
 }
@@ -73,7 +73,7 @@ start_server() {
   shift 2
   setsid "$@" >>"$work/$label.log" 2>&1 &
   servers[$label]=$!
-  eventually 20 "$label does not listen on $address: $(cat "$work/$label.log")" listens "$address"
+  eventually 20 "$label listens on $address (its output is in $label.log)" listens "$address"
 }
 
 listens() {
@@ -135,6 +135,13 @@ size_of() { blockdev --getsize64 "$1"; }
 entries() {
   journalctl --sync
   journalctl --quiet --cursor="$cursor" --output=json --all "$@" | grep --invert-match --fixed-strings "$cursor" || true
+}
+
+# journal_says TEXT MATCH...: whether a message of the daemon since the scenario began has the text in it.
+journal_says() {
+  local text=$1
+  shift
+  entries "_SYSTEMD_UNIT=$daemon" "$@" | jq --raw-output .MESSAGE | grep --fixed-strings --count "$text" >/dev/null
 }
 
 # wait_entries COUNT SECONDS CURSOR MATCH...: the first COUNT entries after a cursor, as they come.

@@ -7,6 +7,6 @@ status_is 0 systemd-analyze verify "$daemon"
 equal "what systemd-analyze says of the unit" "$(cat "$work/output")" ""
 
 equal "the service after installation" "$(systemctl is-enabled "$daemon")" enabled
-eventually 60 "the service does not run after installation" systemctl is-active --quiet "$daemon"
+eventually 60 "the service runs after installation" systemctl is-active --quiet "$daemon"
 status_is 0 nbdattach check
 figure "RSS with no attachment" "$(awk '/VmRSS/ { print $2 " " $3 }' "/proc/$(daemon_pid)/status")"

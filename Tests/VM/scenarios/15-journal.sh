@@ -33,11 +33,11 @@ matches MESSAGE "$(field MESSAGE)" second
 previous=stopped
 while read -r was is; do
   equal "the state before '$is'" "$was" "$previous"
-  require "'$is' follows '$was' without a change" test "$is" != "$was"
+  require "'$is' is another state than '$was'" test "$is" != "$was"
   previous=$is
 done < <(entries NBD_ATTACHMENT=first | jq --raw-output 'select(.NBD_STATE) | "\(.NBD_PREVIOUS_STATE) \(.NBD_STATE)"')
 equal "the last state" "$previous" attached
 
-eventually 20 "the sentence never came" \
+eventually 20 "the sentence comes" \
   bash -c '[[ $(systemctl show --property=StatusText --value nbdattachd) == "2 attached, 1 failed (absent)" ]]'
 require "systemctl status shows the sentence" grep --quiet '2 attached, 1 failed (absent)' <(systemctl status "$daemon")

@@ -19,7 +19,7 @@ kill_server disk
 wait_state data waiting
 serve
 sleep 3
-require "it is attached although its device is in use" test "$(status_of data .state)" != attached
+require "it is not attached while its device is in use" test "$(status_of data .state)" != attached
 matches "why it is not attached" "$(status_of data .failure.message)" "$device"
 
 umount "$folder"

@@ -6,7 +6,7 @@ ours=$(disk_file ours 16M)
 start_server theirs 10809 nbdkit -f -t 1 -p 10809 file "$theirs"
 start_server ours 10810 nbdkit -f -t 1 -p 10810 file "$ours"
 take /dev/nbd0 10809
-eventually 20 "nbd-client did not attach" test -e /sys/block/nbd0/pid
+eventually 20 "nbd-client attaches" test -e /sys/block/nbd0/pid
 holder=$(kernel_pid /dev/nbd0)
 ./writer append /dev/nbd0 "$work/log" --direct --seconds 15 &
 writer=$!

@@ -22,8 +22,7 @@ matches "what check says" "$(cat "$work/output")" 'broken\.yaml:4:5.*connect-tim
 matches "its hint" "$(cat "$work/output")" 'connect-timeout'
 
 reload || true # systemd may or may not be told
-errors() { entries "_SYSTEMD_UNIT=$daemon" PRIORITY=3 | jq --raw-output .MESSAGE; }
-eventually 30 "the journal does not cite the error" grep --quiet 'broken.yaml:4:5' <(errors)
+eventually 30 "the journal cites the error" journal_says broken.yaml:4:5 PRIORITY=3
 equal "state of what was there" "$(status_of good .state)" attached
 equal "its holder in the kernel" "$(kernel_pid "$(device_of good)")" "$holder"
 equal "the service" "$(systemctl is-active "$daemon")" active

@@ -15,8 +15,8 @@ sync --file-system "$folder"
 
 began=$SECONDS
 systemctl stop "$daemon"
-require "the stop took $((SECONDS - began)) s" test $((SECONDS - began)) -lt 45
-require "the journal names the mount" grep --quiet --fixed-strings "$folder" <(entries "_SYSTEMD_UNIT=$daemon" | jq --raw-output .MESSAGE)
+require "the stop took $((SECONDS - began)) s, not longer than 45" test $((SECONDS - began)) -lt 45
+require "the journal names the mount" journal_says "$folder"
 umount "$folder" || umount --lazy "$folder"
 
 start_daemon

@@ -22,9 +22,9 @@ cat >"$work/nbd-server.conf" <<CONF
 CONF
 # In the foreground nbd-server would serve one client only; it closes every descriptor that it might have.
 (ulimit -n 1024 && nbd-server -C "$work/nbd-server.conf" -p "$work/nbd-server.pid")
-eventually 20 "nbd-server does not listen" test -s "$work/nbd-server.pid"
+eventually 20 "nbd-server listens" test -s "$work/nbd-server.pid"
 at_end kill -KILL -- "-$(cat "$work/nbd-server.pid")"
-eventually 20 "nbd-server does not listen" listens 10805
+eventually 20 "nbd-server listens" listens 10805
 
 config_file servers <<YAML
 attachments:
@@ -42,7 +42,7 @@ for name in oldstyle oldstyle-unix plain-newstyle no-structured several qemu qem
   wait_state "$name" attached
   device=$(device_of "$name")
   equal "size from $name" "$(size_of "$device")" $((4 << 20))
-  require "$name shows other content" cmp "$device" "$image"
+  require "$name shows what the server has" cmp "$device" "$image"
 done
 
 mkfs.ext4 -q "$(device_of nbd-server)"
