@@ -45,7 +45,8 @@ struct ConfigurationReader {
           readAttachments(entry.value)
         } else {
           diagnostics.report(
-            at: entry.place, "unknown key \(entry.name.quoted())", hint: KeyHints.attachmentsFile(entry.name))
+            at: entry.place, "unknown key \(entry.name.quoted())",
+            hint: KeyHints.attachmentsFile(entry.name, entry.value))
         }
       }
     }
@@ -96,7 +97,7 @@ struct ConfigurationReader {
     guard entry.value.isMapping("the attachment \(entry.name.quoted())", &diagnostics) else { return }
     entry.value.read(attachmentKeys, into: &draft, &diagnostics, unknown: KeyHints.attachment) {
       draft, path, key, value in
-      draft.places[path] = value
+      if let value { draft.places[path] = value }
       draft.ownKeys[path] = key
     }
     draft.check(at: entry.place, keyFiles, &diagnostics)

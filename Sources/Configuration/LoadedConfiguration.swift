@@ -13,3 +13,21 @@ package struct LoadedConfiguration: Equatable, Sendable {
   /// Attachments met, whether right or wrong.
   package var attachmentCount: Int
 }
+
+extension LoadedConfiguration {
+  /// Every diagnostic for a terminal, and how many more there are; empty where nothing is wrong.
+  package func rendered(color: Bool) -> String {
+    var parts = diagnostics.map { $0.rendered(color: color) }
+    let omitted = errorCount + warningCount - diagnostics.count
+    if omitted > 0 { parts.append("and \(omitted) more") }
+    return parts.joined(separator: "\n")
+  }
+
+  /// One line: `3 attachments in 2 files: no errors`.
+  package var summary: String {
+    func number(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
+    let warnings = warningCount == 0 ? "" : ", " + number(warningCount, "warning")
+    return number(attachmentCount, "attachment") + " in " + number(fileCount, "file") + ": "
+      + (errorCount == 0 ? "no errors" : number(errorCount, "error")) + warnings
+  }
+}
