@@ -56,7 +56,7 @@ let package = Package(
     module("Supervision", ["Attachment", "AttachmentModel", "Configuration", "Control", "LinuxKernel", "Systemd"]),
 
     // Programs: wire things together.
-    program("nbdattachd", ["Supervision", "Configuration"]),
+    program("nbdattachd", ["Supervision", "Configuration", "Control"]),
     program("nbdattach", ["Attachment", "AttachmentModel", "Configuration", "Control", "NBDProtocol"]),
 
     tests("NBDProtocolTests", ["NBDProtocol"]),
@@ -66,6 +66,8 @@ let package = Package(
     tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),
     tests("AttachmentTests", ["Attachment", "AttachmentModel", "NBDProtocol", "LinuxKernel"]),
+    // Depends on the programs, so that they are built before it runs them.
+    tests("PackagingTests", ["nbdattach", "nbdattachd", "Control"]),
     tests("SupervisionTests", ["Supervision", "AttachmentModel"]),
   ],
   swiftLanguageModes: [.v6]

@@ -1,0 +1,232 @@
+# What scenarios are written with. Loaded by run-scenarios (as BASH_ENV), which sets:
+#   work     the scenario's own folder, empty at the start
+#   cursor   the journal's end when the scenario began
+# shellcheck shell=bash disable=SC2154
+set -Eeuo pipefail
+unset BASH_ENV # for this shell, not for those that it starts
+
+readonly attachments=/etc/nbdattach/attachments.d
+readonly daemon=nbdattachd.service
+declare -A servers=()  # label -> pid, also the process group
+declare -A cursors=()  # attachment -> cursor of the last entry that wait_state saw
+declare -a endings=()  # commands that at_end was given
+
+PS4='+ ${EPOCHREALTIME:6:8} ${BASH_SOURCE[0]##*/}:$LINENO: '
+trap 'fail "${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND"' ERR
+trap 'exit 143' TERM
+trap 'ended=$?; set +x; cleanup || ended=1; exit $ended' EXIT
+set -x
+
+# ---- Outcome
+
+fail() {
+  trap - ERR
+  [[ -e $work/why ]] || echo "$*" >"$work/why"
+  exit 1
+}
+
+skip() {
+  echo "$*" >"$work/why"
+  exit 77
+}
+
+# require CLAIM COMMAND...: the command must succeed.
+require() {
+  local claim=$1
+  shift
+  "$@" || fail "not so: $claim"
+}
+
+# equal WHAT ACTUAL EXPECTED
+equal() { [[ $2 == "$3" ]] || fail "$1 is '$2', not '$3'"; }
+
+# matches WHAT ACTUAL PATTERN (extended regular expression)
+matches() { [[ $2 =~ $3 ]] || fail "$1 is '$2', which does not match '$3'"; }
+
+# status_is EXPECTED COMMAND...: the command must end with that exit status; its output goes to $work/output.
+status_is() {
+  local expected=$1 actual=0
+  shift
+  "$@" >"$work/output" 2>&1 || actual=$?
+  [[ $actual == "$expected" ]] || fail "'$*' ended with $actual, not $expected: $(tail --lines=3 "$work/output")"
+}
+
+# eventually SECONDS CLAIM COMMAND...: for what has no event to wait for; the command must succeed within that time.
+eventually() {
+  local limit=$1 claim=$2 deadline=$((SECONDS + $1))
+  shift 2
+  until "$@" 2>/dev/null; do
+    ((SECONDS < deadline)) || fail "not so within $limit s: $claim"
+    sleep 0.1
+  done
+}
+
+# figure WHAT VALUE: something measured, for the report.
+figure() { echo "$(uname -r | cut -d. -f1,2): $1: $2" >>/out/figures.txt; }
+
+# ---- Servers
+
+# start_server LABEL ADDRESS COMMAND...: starts a server in the foreground of its own process group and waits until it
+# listens on ADDRESS, a TCP port or a socket's path.
+start_server() {
+  local label=$1 address=$2
+  shift 2
+  setsid "$@" >>"$work/$label.log" 2>&1 &
+  servers[$label]=$!
+  eventually 20 "$label listens on $address (its output is in $label.log)" listens "$address"
+}
+
+listens() {
+  if [[ $1 == /* ]]; then [[ -S $1 ]]; else [[ -n $(ss --no-header --listening --tcp --numeric "sport = :$1") ]]; fi
+}
+
+# kill_server LABEL [SIGNAL]: KILL when none is named. Returns when the server is gone.
+kill_server() {
+  local pid=${servers[$1]}
+  unset "servers[$1]"
+  kill "-${2:-KILL}" -- "-$pid" 2>/dev/null || true
+  wait "$pid" 2>/dev/null || true
+}
+
+# disk_file NAME SIZE: a sparse file that a server can export; prints its path.
+disk_file() {
+  truncate --size="$2" "$work/$1"
+  echo "$work/$1"
+}
+
+# ---- Configuration and daemon
+
+# config NAME: writes the attachment NAME, whose keys are read from standard input, into a file of its own.
+config() { { printf 'attachments:\n  %s:\n' "$1" && sed 's/^/    /'; } >"$attachments/$1.yaml"; }
+
+# config_file NAME: writes standard input as it is.
+config_file() { cat >"$attachments/$1.yaml"; }
+
+remove_config() { rm --force "$attachments/$1.yaml"; }
+
+reload() { systemctl reload "$daemon"; }
+
+# The daemon runs with what is configured now, whatever happened to it before.
+start_daemon() {
+  systemctl reset-failed "$daemon" 2>/dev/null || true
+  systemctl start "$daemon"
+}
+
+daemon_pid() { systemctl show --property=MainPID --value "$daemon"; }
+
+# status_of NAME [FILTER]: what the daemon says of an attachment, as JSON, or a jq filter's result from it.
+status_of() {
+  { nbdattach status "$1" --json || (($? == 1)); } | jq --raw-output ".attachments[0] | ${2:-.}"
+}
+
+device_of() { status_of "$1" .device; }
+
+# kernel_pid DEVICE: the task that the kernel says holds the device, or nothing.
+kernel_pid() { cat "/sys/block/${1##*/}/pid" 2>/dev/null || true; }
+
+size_of() { blockdev --getsize64 "$1"; }
+
+# ---- Journal
+
+# With a match, `--after-cursor` of systemd 252 leaves out the first entry after the cursor too; hence `--cursor`, and the
+# cursor's own entry is left out here.
+
+# entries MATCH...: journal entries since the scenario began, one JSON object a line.
+entries() {
+  journalctl --sync
+  journalctl --quiet --cursor="$cursor" --output=json --all "$@" | grep --invert-match --fixed-strings "$cursor" || true
+}
+
+# journal_says TEXT MATCH...: whether a message of the daemon since the scenario began has the text in it.
+journal_says() {
+  local text=$1
+  shift
+  entries "_SYSTEMD_UNIT=$daemon" "$@" | jq --raw-output .MESSAGE | grep --fixed-strings --count "$text" >/dev/null
+}
+
+# wait_entries COUNT SECONDS CURSOR MATCH...: the first COUNT entries after a cursor, as they come.
+wait_entries() {
+  local count=$1 limit=$2 after=$3 line seen=0 journal pid
+  shift 3
+  exec {journal}< <(exec timeout "$limit" journalctl --follow --no-tail --output=json --cursor="$after" "$@")
+  pid=$!
+  while ((seen < count)) && IFS= read -r line <&"$journal"; do
+    [[ $line != *"$after"* ]] || continue
+    seen=$((seen + 1))
+    printf '%s\n' "$line"
+  done
+  exec {journal}<&-
+  kill "$pid" 2>/dev/null || true
+  ((seen == count))
+}
+
+# wait_state NAME STATE [SECONDS]: until the journal says that the attachment went to the state, after what the last
+# wait_state for this attachment saw. The entry is left in $entry.
+wait_state() {
+  local name=$1 state=$2 limit=${3:-60}
+  entry=$(wait_entries 1 "$limit" "${cursors[$name]:-$cursor}" "NBD_ATTACHMENT=$name" "NBD_STATE=$state") ||
+    fail "$name did not become $state within $limit s; it is $(status_of "$name" '"\(.state): \(.failure.message)"' || true)"
+  cursors[$name]=$(jq --raw-output .__CURSOR <<<"$entry")
+}
+
+# mark NAME...: the next wait_state looks only at what happens from now on.
+mark() {
+  local now name
+  journalctl --sync
+  now=$(journalctl --lines=0 --show-cursor | sed -n 's/^-- cursor: //p')
+  for name in "$@"; do cursors[$name]=$now; done
+}
+
+# states_of NAME: the states it went through since the scenario began, in order, one a line.
+states_of() { entries "NBD_ATTACHMENT=$1" | jq --raw-output 'select(.NBD_STATE) | .NBD_STATE'; }
+
+# ---- Other users of devices
+
+# take DEVICE PORT: nbd-client attaches the default export of a server on this machine.
+take() {
+  nbd-client 127.0.0.1 "$2" "$1" -b 512
+  at_end nbd-client -d "$1"
+}
+
+# mounted DEVICE: mounts it on a folder of its own; prints the folder.
+mounted() {
+  mkdir --parents "$work/mount"
+  mount "$1" "$work/mount"
+  echo "$work/mount"
+}
+
+# verify_file IMAGE PATH LOG: what the writer noted as written is in the file PATH of the file system in a server's IMAGE.
+verify_file() {
+  mkdir --parents "$work/server-side"
+  mount -o loop,ro "$1" "$work/server-side"
+  ./writer verify "$work/server-side/$2" "$3"
+  umount "$work/server-side"
+}
+
+# ---- End
+
+# at_end COMMAND...: runs when the scenario is over, however it ends.
+at_end() { endings+=("${*@Q}"); }
+
+# Leaves nothing behind: mounts, devices, configuration and servers of this scenario.
+cleanup() {
+  trap - ERR
+  local label mount_point ending left
+  set +e
+  while read -r mount_point; do umount --lazy "$mount_point"; done < <(findmnt --raw --noheadings --output=TARGET | grep "^$work/")
+  rm --force "$attachments"/*.yaml
+  if systemctl is-active --quiet "$daemon"; then
+    reload
+    left="the daemon still has attachments"
+    for _ in {1..150}; do
+      [[ $(nbdattach status --json | jq '.attachments | length') != 0 ]] || { left='' && break; }
+      sleep 0.2
+    done
+  fi
+  for ending in "${endings[@]}"; do eval "$ending"; done
+  for label in "${!servers[@]}"; do kill_server "$label"; done
+  if [[ -n ${left-} ]]; then
+    [[ -e $work/why ]] || echo "cleaning up: $left" >"$work/why"
+    return 1
+  fi
+}

@@ -1,0 +1,36 @@
+# two hundred attachments in one process
+# Time limit: 600
+
+systemctl stop "$daemon"
+modprobe --remove nbd
+modprobe nbd nbds_max=256
+udevadm settle --timeout=120
+start_server disk 10809 nbdkit -f -t 1 -p 10809 memory 1M
+{
+  echo "attachments:"
+  for number in {1..200}; do echo "  many$number: { uri: \"nbd://127.0.0.1\", connect-timeout: 120s }"; done
+} | config_file many
+
+began=${EPOCHREALTIME/./}
+start_daemon
+figure "200 attachments: systemctl start returns after" "$(((${EPOCHREALTIME/./} - began) / 1000)) ms"
+wait_entries 200 400 "$cursor" "_SYSTEMD_UNIT=$daemon" NBD_STATE=attached >"$work/entries" ||
+  fail "$(wc --lines <"$work/entries") of 200 were attached within 400 s"
+figure "200 attachments: all attached after" "$(((${EPOCHREALTIME/./} - began) / 1000)) ms"
+
+equal "attached" "$(nbdattach status --json | jq '[.attachments[] | select(.state == "attached")] | length')" 200
+equal "devices" "$(nbdattach status --json | jq '[.attachments[].device] | unique | length')" 200
+equal "processes" "$(pgrep --count --exact nbdattachd)" 1
+pid=$(daemon_pid)
+figure "200 attachments: $(grep VmRSS "/proc/$pid/status" | xargs), $(grep RssAnon "/proc/$pid/status" | xargs), $(grep Threads "/proc/$pid/status" | xargs), descriptors" \
+  "$(find "/proc/$pid/fd" -mindepth 1 | wc --lines)"
+began=${EPOCHREALTIME/./}
+nbdattach status >"$work/status"
+figure "200 attachments: status takes" "$(((${EPOCHREALTIME/./} - began) / 1000)) ms"
+
+began=${EPOCHREALTIME/./}
+systemctl stop "$daemon"
+figure "200 attachments: stop takes" "$(((${EPOCHREALTIME/./} - began) / 1000)) ms"
+equal "devices still held" "$(find /sys/block/nbd*/pid 2>/dev/null | wc --lines)" 0
+remove_config many
+start_daemon
