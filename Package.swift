@@ -66,6 +66,8 @@ let package = Package(
     tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),
     tests("AttachmentTests", ["Attachment", "AttachmentModel", "NBDProtocol", "LinuxKernel"]),
+    // Depends on the programs, so that they are built before it runs them.
+    tests("PackagingTests", ["nbdattach", "nbdattachd", "Control"]),
     tests("SupervisionTests", ["Supervision", "AttachmentModel"]),
   ],
   swiftLanguageModes: [.v6]

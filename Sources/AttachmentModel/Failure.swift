@@ -3,7 +3,7 @@
 /// Whether a failure is retried soon or counts as permanent is decided here and nowhere else (`advice`).
 package struct Failure: Error, Equatable, Sendable {
   /// In which part of an attachment's life it happened.
-  package enum Phase: String, Sendable, Codable {
+  package enum Phase: String, CaseIterable, Sendable, Codable {
     case resolving
     case connecting
     case negotiating

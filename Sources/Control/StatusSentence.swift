@@ -7,7 +7,7 @@ extension StatusSnapshot {
   package var sentence: String {
     let parts = StatusSnapshot.sentenceOrder.compactMap(part)
     let attachments = parts.isEmpty ? "no attachments configured" : parts.joined(separator: ", ")
-    return daemon.configurationError == nil ? attachments : attachments + "; the last reload was refused"
+    return daemon.configurationError == nil ? attachments : attachments + "; the configuration has errors"
   }
 
   private static let sentenceOrder: [AttachmentReport.State] = [

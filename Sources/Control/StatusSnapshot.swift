@@ -18,7 +18,7 @@ package struct DaemonReport: Equatable, Sendable {
   package var started: Double
   /// When the configuration in force was read; `nil`: none was yet.
   package var configurationLoaded: Double?
-  /// Why the last reload was refused; `nil` where it was not.
+  /// What is wrong with the configuration as last read, which then is not in force as a whole; `nil`: nothing.
   package var configurationError: String?
 
   package init(

@@ -13,7 +13,7 @@ package struct StatusTable {
 
   /// Lines without a newline at their ends.
   package var lines: [String] {
-    if document.attachments.isEmpty { return ["No attachments are configured."] + reloadError }
+    if document.attachments.isEmpty { return ["No attachments are configured."] + configurationError }
     let rows = document.attachments.map(row)
     let widths = StatusTable.header.indices.map { column in
       ([StatusTable.header] + rows).map { $0[column].count }.max() ?? 0
@@ -23,7 +23,7 @@ package struct StatusTable {
       lines.append(StatusTable.line(row, widths))
       lines += attachment.why(now: now).map { "  " + $0 }
     }
-    return lines + reloadError
+    return lines + configurationError
   }
 
   private static let header = ["NAME", "STATE", "DEVICE", "SIZE", "SERVER", "SINCE"]
@@ -42,8 +42,9 @@ package struct StatusTable {
     return (padded.dropLast() + cells.suffix(1)).joined(separator: "  ")
   }
 
-  private var reloadError: [String] {
-    document.daemon.configurationError.map { ["", "The last reload was refused: \(printable($0))"] } ?? []
+  private var configurationError: [String] {
+    guard let error = document.daemon.configurationError else { return [] }
+    return ["", "The configuration has errors: \(printable(error))", "hint: nbdattach check shows all of them"]
   }
 }
 

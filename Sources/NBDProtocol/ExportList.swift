@@ -15,10 +15,12 @@ extension Handshake {
     guard nameLength <= Self.maximumStringLength, nameLength <= reply.data.count - 4 else {
       throw .violation(.exportNameLength(nameLength))
     }
-    let name = try Self.name(reply.data[4..<4 + Int(nameLength)])
+    let nameBytes = reply.data[4..<4 + Int(nameLength)]
+    let name = try Self.name(nameBytes)
     let rest = reply.data[(4 + Int(nameLength))...]
     guard rest.count <= Self.maximumStringLength else { throw .violation(.replyLength(reply.code, reply.length)) }
-    if name == exportName { listing.hasWanted = true }
+    // By bytes: strings would also be equal in another Unicode normalization, which is another export.
+    if nameBytes.elementsEqual(exportName.utf8) { listing.hasWanted = true }
     if goal == .list || listing.entries.count < Self.maximumOffered {
       let description = rest.isEmpty ? nil : String(decoding: rest, as: UTF8.self)
       listing.entries.append(ExportEntry(name: name, description: description))

@@ -30,7 +30,7 @@ package enum LogDestination: Equatable, Sendable {
   }
 }
 
-/// A log: takes entries from any thread, never fails, never blocks for long.
+/// A log: takes entries from any thread, and never fails; it blocks while journald, or standard error, takes no more.
 package struct Log: Sendable {
   private let take: @Sendable (JournalEntry) -> Void
 
