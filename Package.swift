@@ -56,7 +56,7 @@ let package = Package(
     module("Supervision", ["Attachment", "AttachmentModel", "Configuration", "Control", "LinuxKernel", "Systemd"]),
 
     // Programs: wire things together.
-    program("nbdattachd", ["Supervision", "Configuration"]),
+    program("nbdattachd", ["Supervision", "Configuration", "Control"]),
     program("nbdattach", ["Attachment", "AttachmentModel", "Configuration", "Control", "NBDProtocol"]),
 
     tests("NBDProtocolTests", ["NBDProtocol"]),

@@ -87,12 +87,14 @@ extension ValueReader<DeviceSelection> {
 }
 
 /// `uri:` takes one URI or a list, and remembers where each stands.
-@Sendable private func readServers(_ node: YAMLNode, _ draft: inout AttachmentDraft, _ diagnostics: inout Diagnostics) {
+@Sendable private func readServers(
+  _ node: YAMLNode, _ draft: inout AttachmentDraft, _ diagnostics: inout Diagnostics
+) -> Bool {
   var items = [node]
   if case .sequence(let list) = node.content {
     guard !list.isEmpty, list.count <= 16 else {
       diagnostics.report(at: node.place, list.isEmpty ? "the list of URIs is empty" : "the list has more than 16 URIs")
-      return
+      return false
     }
     items = list
   }
@@ -104,8 +106,8 @@ extension ValueReader<DeviceSelection> {
       diagnostics.report(
         at: item.place, "the server is in the list already", hint: "it stands at \(draft.serverPlaces[earlier].cited)")
     }
-    NotSupportedYet.check("uri", item, &diagnostics)
     draft.spec.servers.append(server)
     draft.serverPlaces.append(item.place)
   }
+  return !draft.spec.servers.isEmpty
 }

@@ -12,7 +12,8 @@ package enum ConfigurationLoader {
     if let file = paths.daemonFile { gathering.addFile(file, mustExist: false) }
     for directory in paths.directories { gathering.addDirectory(directory, mustExist: false) }
     for path in paths.named { gathering.addNamed(path) }
-    return load(gathering.files, diagnostics: gathering.diagnostics, keyFiles: FileSystem.keyFileStatus)
+    return load(
+      gathering.files, met: gathering.paths, diagnostics: gathering.diagnostics, keyFiles: FileSystem.keyFileStatus)
   }
 
   /// Reads texts instead of files, in the order given but the daemon's first. `keyFiles` stands for the files with
@@ -20,19 +21,19 @@ package enum ConfigurationLoader {
   package static func load(
     files: [ConfigurationFile], keyFiles: @escaping KeyFileInspector = { _ in .mode(0o600) }
   ) -> LoadedConfiguration {
-    load(files, diagnostics: Diagnostics(), keyFiles: keyFiles)
+    load(files, met: files.map(\.path), diagnostics: Diagnostics(), keyFiles: keyFiles)
   }
 
   private static func load(
-    _ files: [ConfigurationFile], diagnostics: Diagnostics, keyFiles: @escaping KeyFileInspector
+    _ files: [ConfigurationFile], met paths: [String], diagnostics: Diagnostics, keyFiles: @escaping KeyFileInspector
   ) -> LoadedConfiguration {
     var reader = ConfigurationReader(keyFiles: keyFiles)
     reader.diagnostics = diagnostics
     let ordered = files.filter(\.isDaemonFile) + files.filter { !$0.isDaemonFile }
     for file in ordered { reader.read(file) }
     return LoadedConfiguration(
-      configuration: reader.diagnostics.errorCount == 0 ? reader.configuration : nil,
-      diagnostics: reader.diagnostics.sorted(files: ordered.map(\.path)),
+      configuration: reader.diagnostics.errorCount == 0 ? reader.configuration : nil, sound: reader.sound,
+      diagnostics: reader.diagnostics.sorted(files: paths),
       errorCount: reader.diagnostics.errorCount, warningCount: reader.diagnostics.warningCount,
       fileCount: files.count, attachmentCount: reader.attachmentCount)
   }
@@ -41,10 +42,13 @@ package enum ConfigurationLoader {
 /// Collects the files, and what is wrong with finding and reading them.
 private struct Gathering {
   var files: [ConfigurationFile] = []
+  /// Of every file met, in their order, those that could not be read included.
+  var paths: [String] = []
   var diagnostics = Diagnostics()
   private var total = 0
 
   mutating func addFile(_ path: String, mustExist: Bool) {
+    paths.append(path)
     do throws(FileSystem.Failure) {
       let bytes = try FileSystem.read(path, limit: SourceFile.maximumSize)
       total += bytes.count
@@ -66,6 +70,7 @@ private struct Gathering {
         if name.hasSuffix(".yaml") {
           addFile(file, mustExist: true)
         } else if name.hasSuffix(".yml") {
+          paths.append(file)
           diagnostics.report(
             .warning, file: file, "the file is not read: its name does not end with `.yaml`",
             hint: "rename it, or move it elsewhere")

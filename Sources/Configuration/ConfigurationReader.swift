@@ -7,6 +7,10 @@ struct ConfigurationReader {
   private(set) var attachmentCount = 0
   private var daemon = DaemonDraft()
   private var attachments: [AttachmentSpec] = []
+  /// Names of attachments that have an error of their own, or that contradict another.
+  private var unsound: Set<String> = []
+  /// The daemon's file, whose defaults are part of every attachment, has errors.
+  private var isDaemonFileUnsound = false
   private var names: [String: Place] = [:]
   private var devices: [Int: Owner] = [:]
   private let keyFiles: KeyFileInspector
@@ -25,7 +29,16 @@ struct ConfigurationReader {
       attachments: attachments.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) })
   }
 
+  /// The attachments that nothing is wrong with; none where the defaults can't be relied on.
+  var sound: Configuration {
+    var sound = configuration
+    sound.attachments.removeAll { isDaemonFileUnsound || unsound.contains($0.name) }
+    return sound
+  }
+
   mutating func read(_ file: ConfigurationFile) {
+    let errorsBefore = diagnostics.errorCount
+    defer { if file.isDaemonFile, diagnostics.errorCount > errorsBefore { isDaemonFileUnsound = true } }
     guard file.bytes.count <= SourceFile.maximumSize else {
       diagnostics.report(
         file: file.path, "the file is larger than \(ByteSize.format(UInt64(SourceFile.maximumSize)))",
@@ -45,7 +58,8 @@ struct ConfigurationReader {
           readAttachments(entry.value)
         } else {
           diagnostics.report(
-            at: entry.place, "unknown key \(entry.name.quoted())", hint: KeyHints.attachmentsFile(entry.name))
+            at: entry.place, "unknown key \(entry.name.quoted())",
+            hint: KeyHints.attachmentsFile(entry.name, entry.value))
         }
       }
     }
@@ -62,7 +76,9 @@ struct ConfigurationReader {
     guard node.isMapping("`attachments`", &diagnostics) else { return }
     for entry in node.entries(&diagnostics) {
       attachmentCount += 1
+      let errorsBefore = diagnostics.errorCount
       if isFree(entry) { readAttachment(entry) }
+      if diagnostics.errorCount > errorsBefore { unsound.insert(entry.name) }
     }
   }
 
@@ -96,7 +112,7 @@ struct ConfigurationReader {
     guard entry.value.isMapping("the attachment \(entry.name.quoted())", &diagnostics) else { return }
     entry.value.read(attachmentKeys, into: &draft, &diagnostics, unknown: KeyHints.attachment) {
       draft, path, key, value in
-      draft.places[path] = value
+      if let value { draft.places[path] = value }
       draft.ownKeys[path] = key
     }
     draft.check(at: entry.place, keyFiles, &diagnostics)
@@ -108,6 +124,8 @@ struct ConfigurationReader {
   private mutating func claimDevice(_ draft: AttachmentDraft) {
     guard case .index(let index) = draft.spec.device, let place = draft.places["device"] else { return }
     if let owner = devices[index] {
+      // Nobody can say which of the two was meant.
+      unsound.insert(owner.name)
       diagnostics.report(
         at: place, "`/dev/nbd\(index)` belongs to the attachment \(owner.name.quoted()) already",
         hint: "it is named first at \(owner.place.cited)")

@@ -19,11 +19,13 @@ let daemonKeys: [Key<DaemonDraft>] = [
 /// Every key that may stand under `defaults:`.
 let defaultableKeys = attachmentKeys.filter(\.isDefaultable)
 
-@Sendable private func readDefaults(_ node: YAMLNode, _ draft: inout DaemonDraft, _ diagnostics: inout Diagnostics) {
-  if node.isNull { return }
-  guard node.isMapping("`defaults`", &diagnostics) else { return }
+@Sendable private func readDefaults(_ node: YAMLNode, _ draft: inout DaemonDraft, _ diagnostics: inout Diagnostics)
+  -> Bool
+{
+  if node.isNull { return true }
+  guard node.isMapping("`defaults`", &diagnostics) else { return false }
   node.read(defaultableKeys, into: &draft.defaults, &diagnostics, unknown: KeyHints.defaults) { draft, path, _, value in
-    draft.places[path] = value
+    if let value { draft.places[path] = value }
   }
   let retry = draft.defaults.spec.retry
   if retry.initial > retry.maximum,
@@ -31,4 +33,5 @@ let defaultableKeys = attachmentKeys.filter(\.isDefaultable)
   {
     diagnostics.report(at: place, "the first pause between tries is longer than the longest")
   }
+  return true
 }

@@ -9,7 +9,7 @@ package struct Diagnostic: Equatable, Sendable, Error {
 
   /// A piece of the line in question, made fit for a terminal.
   package struct Excerpt: Equatable, Sendable {
-    /// At most 160 characters, none of them a tab or a control character.
+    /// At most 160 characters: a tab is shown as an arrow, what a terminal might act on as U+FFFD.
     package var text: String
     /// Where the caret goes: characters before it, and characters that it covers (at least 1).
     package var caret: Range<Int>

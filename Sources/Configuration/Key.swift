@@ -4,7 +4,8 @@
 /// compares the example, the manual page and the schema with them.
 struct Key<Target>: Sendable {
   enum Content: Sendable {
-    case value(form: String, @Sendable (YAMLNode, inout Target, inout Diagnostics) -> Void)
+    /// The closure reports what is wrong, and says whether there is a value now.
+    case value(form: String, @Sendable (YAMLNode, inout Target, inout Diagnostics) -> Bool)
     case mapping([Key])
   }
 
@@ -22,7 +23,9 @@ struct Key<Target>: Sendable {
     Key(
       name: name, standard: standard, isDefaultable: isDefaultable,
       content: .value(form: reader.form) { node, target, diagnostics in
-        if let value = reader.read(node, &diagnostics) { store(&target, value) }
+        guard let value = reader.read(node, &diagnostics) else { return false }
+        store(&target, value)
+        return true
       })
   }
 

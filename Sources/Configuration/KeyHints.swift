@@ -1,5 +1,13 @@
+import AttachmentModel
+
 /// What somebody meant who wrote a key that is known elsewhere, or under another name.
 enum KeyHints {
+  /// Some key, wherever it belongs.
+  static func isKey(_ name: String) -> Bool {
+    name == "attachments" || daemonKeys.contains { $0.name == name }
+      || attachmentKeys.contains { $0.name == name || $0.has(name) }
+  }
+
   static func daemonFile(_ name: String) -> String? {
     if name == "attachments" { return "attachments stand in files of their own, in attachments.d" }
     if attachmentKeys.contains(where: { $0.name == name && $0.isDefaultable }) {
@@ -8,12 +16,16 @@ enum KeyHints {
     return nil
   }
 
-  static func attachmentsFile(_ name: String) -> String {
+  static func attachmentsFile(_ name: String, _ value: YAMLNode) -> String {
     if name == "defaults" || daemonKeys.contains(where: { $0.name == name }) {
       return "`\(name)` stands in \(ConfigurationFile.daemonFileName)"
     }
     if attachmentKeys.contains(where: { $0.name == name }) {
       return "an attachment's keys stand below its name, and that below `attachments:`"
+    }
+    if let word = Spelling.closest(to: name, among: ["attachments"]) { return "did you mean `\(word)`?" }
+    if case .mapping = value.content {
+      return "begin the file with `attachments:`, and indent the names of the attachments below it"
     }
     return "the only key here is `attachments`, with the names of the attachments below it"
   }

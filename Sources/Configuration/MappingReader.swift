@@ -4,10 +4,10 @@ extension YAMLNode {
   /// Reads a mapping by a table of keys: each entry into `target`, or into `diagnostics`.
   ///
   /// `prefix` is the path of this mapping, such as `tls.`; `given` is told of each known key: its path, its place, and that of
-  /// its value.
+  /// its value where the value can be used.
   func read<Target>(
     _ keys: [Key<Target>], into target: inout Target, prefix: String = "", _ diagnostics: inout Diagnostics,
-    unknown: (String) -> String?, given: (inout Target, String, Place, Place) -> Void
+    unknown: (String) -> String?, given: (inout Target, String, Place, Place?) -> Void
   ) {
     for entry in entries(&diagnostics) {
       guard let key = keys.first(where: { $0.name == entry.name }) else {
@@ -18,13 +18,14 @@ extension YAMLNode {
         continue
       }
       let path = prefix + key.name
-      given(&target, path, entry.place, entry.value.place)
       switch key.content {
       case .value(_, let read):
-        read(entry.value, &target, &diagnostics)
-        if path != "uri" { NotSupportedYet.check(path, entry.value, &diagnostics) }
+        let isUsable = read(entry.value, &target, &diagnostics)
+        given(&target, path, entry.place, isUsable ? entry.value.place : nil)
+        if isUsable { NotSupportedYet.check(path, entry.value, &diagnostics) }
       case .mapping(let keys):
         guard entry.value.isMapping("`\(path)`", &diagnostics) else { break }
+        given(&target, path, entry.place, entry.value.place)
         entry.value.read(
           keys, into: &target, prefix: path + ".", &diagnostics, unknown: { _ in nil }, given: given)
       }
@@ -66,15 +67,16 @@ extension YAMLNode {
   /// Reports, and returns false, where this is no mapping.
   func isMapping(_ what: String, _ diagnostics: inout Diagnostics) -> Bool {
     if case .mapping = content { return true }
-    diagnostics.report(at: place, "\(what) is a mapping of keys and values, not \(kind)", hint: spaceHint)
+    diagnostics.report(at: place, "\(what) is a mapping of keys and values, not \(kind)", hint: mappingHint)
     return false
   }
 
-  /// For `key:value`, which YAML takes for one text.
-  private var spaceHint: String? {
+  /// For `key:value`, which YAML takes for one text, and for a URI without its key.
+  private var mappingHint: String? {
     guard case .scalar(let text, .plain) = content, let colon = text.firstIndex(of: ":") else { return nil }
     let key = String(text[..<colon])
-    guard key.utf8.count < 32, !key.isEmpty else { return nil }
+    if (try? ServerURI(parsing: text)) != nil { return "write \("uri: \(text)".quoted())" }
+    guard KeyHints.isKey(key) else { return nil }
     return "a space is missing after the colon: write \("\(key): \(text[text.index(after: colon)...])".quoted())"
   }
 }

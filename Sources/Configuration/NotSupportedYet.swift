@@ -26,8 +26,11 @@ enum NotSupportedYet {
     }
   }
 
-  /// Refuses a value that needs a feature which is not there.
+  /// Refuses a value, or each of a list, that needs a feature which is not there.
   static func check(_ key: String, _ value: YAMLNode, _ diagnostics: inout Diagnostics) {
+    if case .sequence(let items) = value.content {
+      for item in items { check(key, item, &diagnostics) }
+    }
     guard case .scalar(let text, _) = value.content else { return }
     for entry in table where entry.key == key && entry.values?(text) == true {
       diagnostics.report(at: value.place, "\(entry.feature) is not supported yet", hint: hint(key))

@@ -50,7 +50,7 @@ final class SourceFile: Sendable {
     let window = scalars[first..<min(scalars.count, first + Self.excerptLength)]
     var text = ""
     for scalar in window {
-      text.unicodeScalars.append(scalar == "\t" ? " " : scalar.isSafeToShow ? scalar : "\u{FFFD}")
+      text.unicodeScalars.append(scalar == "\t" ? "→" : scalar.isSafeToShow ? scalar : "\u{FFFD}")
     }
     let end = min(max(caret + max(1, place.length), caret + 1), max(window.endIndex, caret + 1))
     return Diagnostic.Excerpt(text: text, caret: caret - first..<end - first)

@@ -155,7 +155,7 @@ extension ValueReader where Value: RawRepresentable<String> & CaseIterable & Sen
       guard let text = node.text("one of \(words.joined(separator: ", "))", &diagnostics) else { return nil }
       if let value = Value(rawValue: text) { return value }
       diagnostics.report(
-        at: node.place, "\(text.quoted()) is none of the values that are known here",
+        at: node.place, "unknown value \(text.quoted())",
         hint: Spelling.closest(to: text, among: words + ["auto"]).map { "did you mean `\($0)`?" }
           ?? "the values are auto, \(words.joined(separator: ", "))")
       return nil
@@ -168,7 +168,7 @@ extension YAMLNode {
   func text(_ expected: String, _ diagnostics: inout Diagnostics) -> String? {
     if case .scalar(let text, _) = content, !isNull { return text }
     diagnostics.report(
-      at: place, "\(expected) is expected here, not \(kind)", hint: isNull ? "without a value, leave the key out" : nil)
+      at: place, isNull ? "the value is missing: \(expected) is expected" : "\(expected) is expected here, not \(kind)")
     return nil
   }
 

@@ -1,7 +1,7 @@
 /// `text` with everything escaped that could steer a terminal or end the line: `\u{1b}`.
 ///
 /// What comes from a server is escaped where it enters; this is for what got past it, a hostile daemon included.
-func printable(_ text: String) -> String {
+package func printable(_ text: String) -> String {
   var result = String.UnicodeScalarView()
   for scalar in text.unicodeScalars {
     switch scalar.properties.generalCategory {

@@ -1,5 +1,5 @@
 /// A size for people, in binary units, one decimal where it is not whole: `10 GiB`, `1.5 MiB`, `512 B`.
-func sizeText(_ bytes: Int64) -> String {
+package func sizeText(_ bytes: Int64) -> String {
   var unit = "B"
   var scale: Int64 = 1
   for (next, size) in [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("PiB", 50), ("EiB", 60)] {

@@ -1,5 +1,6 @@
 package import Attachment
 import AttachmentModel
+import Control
 package import Systemd
 
 /// Turns one attachment's changes of state into journal entries.
@@ -57,7 +58,7 @@ package struct Chronicle: Sendable {
     case .stopped: return "stopped"
     case .connecting: return report.failure.map { "connecting again: \($0.message)" } ?? "connecting"
     case .attached:
-      let size = report.size.map { ", \(ByteSize.formatted($0))" } ?? ""
+      let size = report.size.map { ", \(sizeText(Int64(clamping: $0)))" } ?? ""
       return "attached: \(device) is \(server)\(size)\(report.isReadOnly == true ? ", read-only" : "")"
     case .degraded: return "degraded: \(reason(report))"
     case .reconnecting: return "reconnecting, I/O on \(device) waits: \(reason(report))"

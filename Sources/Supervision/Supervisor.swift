@@ -1,6 +1,5 @@
-import Attachment
+package import Attachment
 package import AttachmentModel
-package import Control
 import Dispatch
 package import LinuxKernel
 package import Systemd
@@ -21,6 +20,10 @@ package actor Supervisor {
     var report: AttachmentReport
     var chronicle = Chronicle()
     var phase = Phase.running
+
+    var isDeferred: Bool {
+      if case .deferred = phase { true } else { false }
+    }
   }
 
   private enum Phase: Equatable {
@@ -62,7 +65,8 @@ package actor Supervisor {
     entries.values.map { entry in
       var report = entry.report
       if case .deferred(let action, let uses) = entry.phase {
-        report.activity = "\(action == .stop ? "removed from" : "changed in") the configuration, and kept while "
+        report.activity =
+          "\(action == .stop ? "removed from" : "changed in") the configuration, and kept while "
           + uses.joined(separator: ", ")
       }
       return report
@@ -117,7 +121,8 @@ package actor Supervisor {
   /// A device in use is never taken away because of a file: the change waits until nothing uses it.
   private func leaveUnlessInUse(_ name: String, _ action: Plan.Action) {
     guard let entry = entries[name] else { return }
-    let uses = uses(of: entry).map(\.description)
+    // A device that has lost its link has nothing more to lose.
+    let uses = entry.report.holdsDevice ? uses(of: entry).map(\.description) : []
     if uses.isEmpty {
       let next: AttachmentSpec? = if case .replace(let spec) = action { spec } else { nil }
       return leave(name, next: next)
@@ -238,8 +243,12 @@ package actor Supervisor {
   }
 }
 
-extension Supervisor.Entry {
-  fileprivate var isDeferred: Bool {
-    if case .deferred = phase { true } else { false }
+extension AttachmentReport {
+  /// There is a device whose I/O flows or waits.
+  fileprivate var holdsDevice: Bool {
+    switch state {
+    case .attached, .degraded, .reconnecting: true
+    case .stopped, .connecting, .waiting, .detaching, .failed: false
+    }
   }
 }

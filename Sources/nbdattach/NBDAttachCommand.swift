@@ -2,7 +2,7 @@ import ArgumentParser
 import Control
 
 @main
-struct NBDAttachCommand: ParsableCommand {
+struct NBDAttachCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "nbdattach",
     abstract: "Show what nbdattachd keeps attached.",
@@ -14,7 +14,7 @@ struct NBDAttachCommand: ParsableCommand {
       daemon, no server, no permission), 64 wrong usage.
       """,
     version: programVersion,
-    subcommands: [StatusCommand.self]
+    subcommands: [StatusCommand.self, CheckCommand.self, ListCommand.self, InfoCommand.self]
   )
 }
 

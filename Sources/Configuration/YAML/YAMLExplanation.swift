@@ -89,6 +89,11 @@ struct YAMLExplanation {
   /// A line that has no `: `; maybe it has a colon, but no space after it.
   private mutating func explainMissingColon(_ line: SourceLine, orElse: Place) {
     place = line.content.isEmpty ? orElse : line.place
+    if let before = line.previous, before.content.hasPrefix("- "), before.indentation == line.indentation {
+      message = "a dash is missing before \(line.content.quoted())"
+      hint = "write \("- \(line.content)".quoted())"
+      return
+    }
     let words = line.content.split(separator: " ", maxSplits: 1)
     let first = words.first.map(String.init) ?? ""
     if let colon = first.firstIndex(of: ":"), colon != first.startIndex {
@@ -106,7 +111,10 @@ struct YAMLExplanation {
   ) {
     if here.column == line.indentation + 1, here.column != opening.column {
       message = "the line is indented differently from those above that it belongs to"
-      hint = "begin it in column \(opening.column), or in that of another line above"
+      let near = line.previous.map { $0.indentation + 1 } ?? opening.column
+      hint =
+        near == opening.column
+        ? "begin it in column \(near)" : "begin it in column \(near) as the line above, or in column \(opening.column)"
     } else if here.column == line.indentation + 1 {
       message =
         isList ? "the list goes on with something that is no `- item`" : "\(found) stands where a key is expected"
