@@ -79,7 +79,7 @@ package struct TLSSpec: Equatable, Sendable {
 extension AttachmentSpec {
   /// Throws, with the reason, where `text` can't be the name of an attachment.
   ///
-  /// Names become part of `/dev/disk/by-nbd/NAME`, of unit names and of log fields, hence the narrow alphabet.
+  /// Names become part of device links, of unit names and of log fields, hence the narrow alphabet.
   package static func checkName(_ text: String) throws(TextError) {
     let bytes = Array(text.utf8)
     let all = 0..<bytes.count

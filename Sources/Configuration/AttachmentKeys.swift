@@ -52,7 +52,7 @@ let attachmentKeys: [Key<AttachmentDraft>] = [
     ]),
   .mapping(
     "expect", isDefaultable: false,
-    [.value("size", .size(1...UInt64(Int64.max))) { $0.spec.expectedSize = $1 }]),
+    [.value("size", .size(1...8 << 60)) { $0.spec.expectedSize = $1 }]),
 ]
 
 extension AttachmentDraft {

@@ -10,10 +10,12 @@ package enum ConfigurationLoader {
   package static func load(_ paths: ConfigurationPaths) -> LoadedConfiguration {
     var gathering = Gathering()
     if let file = paths.daemonFile { gathering.addFile(file, mustExist: false) }
+    let isDaemonFileUnreadable = gathering.diagnostics.errorCount > 0
     for directory in paths.directories { gathering.addDirectory(directory, mustExist: false) }
     for path in paths.named { gathering.addNamed(path) }
     return load(
-      gathering.files, met: gathering.paths, diagnostics: gathering.diagnostics, keyFiles: FileSystem.keyFileStatus)
+      gathering.files, met: gathering.paths, diagnostics: gathering.diagnostics, keyFiles: FileSystem.keyFileStatus,
+      isDaemonFileUnsound: isDaemonFileUnreadable)
   }
 
   /// Reads texts instead of files, in the order given but the daemon's first. `keyFiles` stands for the files with
@@ -25,9 +27,11 @@ package enum ConfigurationLoader {
   }
 
   private static func load(
-    _ files: [ConfigurationFile], met paths: [String], diagnostics: Diagnostics, keyFiles: @escaping KeyFileInspector
+    _ files: [ConfigurationFile], met paths: [String], diagnostics: Diagnostics, keyFiles: @escaping KeyFileInspector,
+    isDaemonFileUnsound: Bool = false
   ) -> LoadedConfiguration {
     var reader = ConfigurationReader(keyFiles: keyFiles)
+    reader.isDaemonFileUnsound = isDaemonFileUnsound
     reader.diagnostics = diagnostics
     let ordered = files.filter(\.isDaemonFile) + files.filter { !$0.isDaemonFile }
     for file in ordered { reader.read(file) }

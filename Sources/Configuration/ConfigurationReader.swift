@@ -9,8 +9,8 @@ struct ConfigurationReader {
   private var attachments: [AttachmentSpec] = []
   /// Names of attachments that have an error of their own, or that contradict another.
   private var unsound: Set<String> = []
-  /// The daemon's file, whose defaults are part of every attachment, has errors.
-  private var isDaemonFileUnsound = false
+  /// The daemon's file, whose defaults are part of every attachment, has errors or can't be read.
+  var isDaemonFileUnsound = false
   private var names: [String: Place] = [:]
   private var devices: [Int: Owner] = [:]
   private let keyFiles: KeyFileInspector

@@ -13,8 +13,9 @@ extension YAMLNode {
       guard let key = keys.first(where: { $0.name == entry.name }) else {
         diagnostics.report(
           at: entry.place, "unknown key \(entry.name.quoted())" + (prefix.isEmpty ? "" : " in `\(prefix.dropLast())`"),
-          hint: Spelling.closest(to: entry.name, among: keys.map(\.name)).map { "did you mean `\($0)`?" }
-            ?? unknown(entry.name) ?? "the keys here are \(keys.map(\.name).joined(separator: ", "))")
+          hint: unknown(entry.name)
+            ?? Spelling.closest(to: entry.name, among: keys.map(\.name)).map { "did you mean `\($0)`?" }
+            ?? "the keys here are \(keys.map(\.name).joined(separator: ", "))")
         continue
       }
       let path = prefix + key.name

@@ -24,7 +24,14 @@ extension SourceFile {
       case .valid(let encoded):
         let next = offset + encoded.count
         let scalar = Unicode.UTF8.decode(encoded)
-        if let problem = problem(scalar, followedBy: next < bytes.count ? bytes[next] : nil) {
+        let following = next < bytes.count ? bytes[next] : nil
+        if scalar == "%", offset == 0 || bytes[offset - 1] == UInt8(ascii: "\n") {
+          // libyaml compares each %TAG with all before it: a file full of them takes minutes.
+          diagnostics.report(
+            at: place(ofByte: offset), "directives, lines that begin with %, are not read", hint: "remove the line")
+          return false
+        }
+        if let problem = problem(scalar, followedBy: following) {
           diagnostics.report(at: place(ofByte: offset), problem.message, hint: problem.hint)
           return false
         }

@@ -55,7 +55,7 @@ struct Program: CustomTestStringConvertible {
   let name: String
   let section: Int
 
-  static let all = [Program(name: "nbdattach", section: 1)]
+  static let all = [Program(name: "nbdattach", section: 1), Program(name: "nbdattachd", section: 8)]
 
   var testDescription: String { name }
 

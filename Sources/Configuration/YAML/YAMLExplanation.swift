@@ -51,9 +51,6 @@ struct YAMLExplanation {
       hint = "put the value in quotes"
     case "did not find expected comment or line break":
       message = "nothing but a comment may follow `|` or `>` in its line"
-    case "found unknown directive name", "found incompatible YAML document":
-      message = "the line is a directive that is not known"
-      hint = "remove the line"
     default:
       break
     }

@@ -1,0 +1,151 @@
+import AttachmentModel
+import Testing
+
+@testable import Configuration
+
+@Suite("Keys together, and what is not supported yet")
+struct CombinationTests {
+  @Test(
+    "a feature that is not there is refused, never ignored",
+    arguments: [
+      (["uri: nbds://h"], "TLS"), (["uri: [NBDS+unix:///?socket=/s&tls-verify-peer=0]"], "TLS"),
+      (["uri: nbds+vsock://2?tls-type=psk"], "TLS"), (["uri: nbd://h", "kernel-interface: netlink"], "netlink"),
+      (["uri: nbd://h", "datapath: relay"], "the relay"),
+      (["uri: nbd://h", "connections: 2"], "more than one connection"),
+      (["uri: nbd://h", "unflushed-limit: 64MiB"], "keeping unflushed writes"),
+      (["uri: nbd://h", "reconnect-timeout: infinity"], "holding I/O while no server answers"),
+    ])
+  func notSupported(lines: [String], feature: String) {
+    let loaded = load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined())
+    #expect(loaded.diagnostics.map(\.message) == ["\(feature) is not supported yet"])
+    #expect(loaded.configuration == nil)
+  }
+
+  @Test("it is refused under `defaults` too, and its value is still checked")
+  func notSupportedDefaults() {
+    let loaded = load(("nbdattachd.yaml", "defaults:\n  unflushed-limit: 64MB\n  tls: { ca-file: ca.pem }\n"))
+    #expect(
+      loaded.places == [
+        "2:3 keeping unflushed writes is not supported yet",
+        "2:22 `MB` is ambiguous: it means powers of 1000 to some and of 1024 to others",
+        "3:3 TLS is not supported yet", "3:19 `ca.pem` is not an absolute path",
+      ])
+  }
+
+  @Test("what is written for features to come is read completely")
+  func future() {
+    var reader = AttachmentDraft(spec: AttachmentSpec(name: "x", servers: []))
+    var diagnostics = Diagnostics()
+    let source = SourceFile(
+      path: "a",
+      bytes: Array(
+        """
+        connections: 4
+        kernel-interface: netlink
+        datapath: relay
+        unflushed-limit: 1GiB
+        reconnect-timeout: 1h
+        tls: { ca-file: /a, certificate-file: /b, key-file: /c, server-name: d, psk-file: /e, psk-identity: f }
+        """.utf8))
+    YAMLDocument(source, &diagnostics)?.root?.read(
+      attachmentKeys, into: &reader, &diagnostics, unknown: { _ in nil }, given: { _, _, _, _ in })
+    #expect(reader.spec.connections == 4)
+    #expect(reader.spec.kernelInterface == .netlink)
+    #expect(reader.spec.datapath == .relay)
+    #expect(reader.spec.unflushedLimit == 1 << 30)
+    #expect(reader.spec.reconnectTimeout == .seconds(3600))
+    let tls = reader.spec.tls
+    #expect([tls?.caFile, tls?.certificateFile, tls?.keyFile] == ["/a", "/b", "/c"])
+    #expect([tls?.serverName, tls?.pskFile, tls?.pskIdentity] == ["d", "/e", "f"])
+  }
+
+  @Test(
+    "keys that contradict each other are refused",
+    arguments: [
+      (["uri: nbd://h", "tls: { ca-file: /c }"], "`tls` means nothing for a URI without TLS"),
+      (["uri: [nbd://h, nbds://i]"], "servers with and without TLS in one list"),
+      (["uri: nbds://h", "tls: { certificate-file: /c }"], "`certificate-file` needs `key-file` beside it"),
+      (["uri: nbds://h", "tls: { key-file: /c }"], "`key-file` needs `certificate-file` beside it"),
+      (["uri: nbds://h", "tls: { psk-identity: a }"], "`psk-identity` needs `psk-file` beside it"),
+      (["uri: nbds://h", "tls: { psk-file: /a, ca-file: /b }"], "`psk-file` and `ca-file` exclude each other"),
+      (
+        ["uri: nbds://h", "tls: { psk-file: /a, certificate-file: /b, key-file: /c }"],
+        "`psk-file` and `certificate-file` exclude each other"
+      ), (["uri: nbds+unix:///?socket=/s"], "no name to compare the server's certificate with"),
+      (["uri: nbds+vsock://2"], "no name to compare the server's certificate with"),
+      (
+        ["uri: nbds://h?tls-hostname=a", "tls: { server-name: b }"],
+        "`tls-hostname` in the URI and `tls.server-name` say the same thing"
+      ),
+      (
+        ["uri: nbds://al@h", "tls: { psk-file: /a, psk-identity: b }"],
+        "the user name in the URI and `tls.psk-identity` say the same thing"
+      ),
+      (["uri: nbds://h?tls-certificates=certs"], "`tls-certificates` is not an absolute path"),
+      (["uri: nbd://h", "datapath: ktls"], "`datapath: ktls` needs TLS, and the URI has none"),
+      (
+        ["uri: nbds://h", "datapath: direct"],
+        "`datapath: direct` can't carry TLS: the kernel speaks to the server itself"
+      ),
+      (
+        ["uri: nbd://h", "datapath: direct", "unflushed-limit: 1MiB"],
+        "only the relay keeps unflushed writes, and `datapath` is `direct`"
+      ),
+      (
+        ["uri: nbd://h", "datapath: direct", "kernel-interface: ioctl", "reconnect-timeout: 1min"],
+        "nothing holds I/O with `kernel-interface: ioctl` and `datapath: direct`"
+      ),
+      (
+        ["uri: nbd://h", "retry: { initial: 31s }"],
+        "the first pause between tries, 31s, is longer than the longest, 30s"
+      ),
+      (
+        ["uri: nbd://h", "retry: { maximum: 50ms }"],
+        "the first pause between tries, 100ms, is longer than the longest, 50ms"
+      ),
+    ])
+  func contradictions(lines: [String], message: String) {
+    let loaded = load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined())
+    #expect(loaded.realErrors.map(\.message) == [message])
+  }
+
+  @Test("a TLS server on a Unix socket is fine with a name, with keys, or told not to check")
+  func unixTLS() {
+    for (uri, tls) in [
+      ("nbds+unix:///?socket=/s", "{ server-name: a }"), ("nbds+unix:///?socket=/s", "{ psk-file: /a }"),
+      ("nbds+unix:///?socket=/s&tls-verify-peer=0", "{ ca-file: /a }"),
+      ("nbds+unix:///?socket=/s&tls-hostname=a", "{ ca-file: /a }"),
+    ] {
+      #expect(loadAttachment("uri: '\(uri)'", "tls: \(tls)").realErrors.isEmpty)
+    }
+  }
+
+  @Test("`tls` among the defaults is dropped where the URI has none")
+  func tlsDefaults() {
+    let loaded = load(
+      ("nbdattachd.yaml", "defaults: { tls: { ca-file: /c } }\n"),
+      ("a.yaml", "attachments: { x: { uri: nbd://h }, y: { uri: nbds://h } }\n"))
+    #expect(loaded.realErrors.isEmpty)
+  }
+
+  @Test("secrets that everybody can read are refused, missing ones are warned of")
+  func keyFiles() {
+    let text = """
+      attachments:
+        x:
+          uri: nbds://h
+          tls: { certificate-file: /cert, key-file: /key }
+      """
+    func messages(_ status: KeyFileStatus) -> [String] {
+      load(("a.yaml", text), keyFiles: { $0 == "/key" ? status : .mode(0o600) }).realErrors
+        .map { "\($0.severity) \($0.line):\($0.column) \($0.message)" }
+    }
+    #expect(messages(.mode(0o600)).isEmpty)
+    #expect(messages(.mode(0o640)).isEmpty)
+    for mode in [0o644, 0o602, 0o777] as [UInt32] {
+      #expect(messages(.mode(mode)) == ["error 4:47 everybody can read or change the secret in `/key`"])
+    }
+    #expect(messages(.missing) == ["warning 4:47 there is no file `/key`"])
+    #expect(messages(.unusable("not a regular file")) == ["error 4:47 `/key` can't be used: not a regular file"])
+  }
+}
