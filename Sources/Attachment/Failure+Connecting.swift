@@ -5,13 +5,19 @@ import NBDProtocol
 
 /// What can go wrong between a URI and a negotiated link, in the operator's words.
 extension Failure {
-  static func negotiating(_ error: HandshakeError) -> Failure {
+  /// A refusal names the export that was asked for: the server's own answer does not repeat it.
+  static func negotiating(_ error: HandshakeError, _ goal: Handshake.Goal) -> Failure {
     let advice: Advice =
       switch error.nature {
       case .passing: .retry
       case .final, .violation: .giveUp
       }
-    return Failure(.negotiating, error.message, hint: error.hint, advice: advice)
+    let export: String? =
+      switch (error, goal) {
+      case (.refused, .attach(let name)), (.refused, .inspect(let name)): "export \(quoted(name)): "
+      default: nil
+      }
+    return Failure(.negotiating, (export ?? "") + error.message, hint: error.hint, advice: advice)
   }
 
   static func connecting(_ errors: [SystemCallError], _ server: ServerURI) -> Failure {
