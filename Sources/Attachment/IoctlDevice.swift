@@ -176,13 +176,15 @@ package final class IoctlDevice: KernelDevice {
     _ index: Int, _ device: NBDDevice, _ socket: OpenFile, _ parameters: DeviceParameters,
     _ onEnd: @escaping @Sendable (DeviceEnd) -> Void, _ answer: @Sendable (SetUp) -> Void
   ) throws(SystemCallError) -> (Session, Int32) {
+    var changedFrom: Int?
+    // The number keeps the limit, and its next user may have another server. Only after NBD_CLEAR_SOCK: the kernel waits
+    // for the requests in flight before it changes a limit, and that ends those which the lost link left (seen to hang
+    // for ever on 6.12).
+    defer { if let changedFrom { try? registry.sysfs.setLargestRequest(of: index, kibibytes: changedFrom) } }
     try device.setSocket(socket.number)
     // From here on the device is this thread's, and only now may it be cleared.
     defer { try? device.clearSocket() }
-    let usualRequest = registry.sysfs.largestRequest(of: index)
-    try limitRequests(index, to: parameters.maximumRequest, from: usualRequest)
-    // The number keeps the limit, and its next user may have another server.
-    defer { if let usualRequest { try? registry.sysfs.setLargestRequest(of: index, kibibytes: usualRequest) } }
+    changedFrom = try limitRequests(index, to: parameters.maximumRequest)
     try configure(device, parameters)
 
     let session = Session(device: device.number, socket: socket, onEnd: onEnd)
@@ -194,11 +196,12 @@ package final class IoctlDevice: KernelDevice {
   }
 
   /// The driver knows no limit of the server's, so that the block layer must keep it: a request above the server's
-  /// maximum payload is an I/O error.
-  private func limitRequests(_ index: Int, to maximum: Int, from usual: Int?) throws(SystemCallError) {
+  /// maximum payload is an I/O error. Returns the limit there was, in KiB, where it had to be lowered.
+  private func limitRequests(_ index: Int, to maximum: Int) throws(SystemCallError) -> Int? {
     let kibibytes = maximum >> 10
-    guard let usual, kibibytes < usual else { return }
+    guard let usual = registry.sysfs.largestRequest(of: index), kibibytes < usual else { return nil }
     try registry.sysfs.setLargestRequest(of: index, kibibytes: kibibytes)
+    return usual
   }
 
   private func configure(_ device: NBDDevice, _ parameters: DeviceParameters) throws(SystemCallError) {
