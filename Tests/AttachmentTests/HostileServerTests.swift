@@ -23,7 +23,13 @@ struct HostileServerTests {
 
   @Test("one that accepts and says nothing meets the deadline")
   func silent() async throws {
-    let problem = try await failure(timeout: .milliseconds(200)) { _ = $0.receiveAll() }
+    // A Unix socket is connected at once, so that the deadline can only pass after that.
+    let directory = try TemporaryDirectory()
+    let listener = try Listener(onUnix: "\(directory.path)/socket")
+    try listener.serveOnce { _ = $0.receiveAll() }
+    let problem = try await AttachmentTests.failure { () throws(Failure) in
+      try await Client().link(listener.uri(), timeout: .milliseconds(200))
+    }
     #expect(problem.phase == .negotiating)
     #expect(problem.errnoCode == ETIMEDOUT)
     #expect(problem.advice == .retry)
