@@ -59,11 +59,15 @@ struct Outcome {
 }
 
 /// Runs one of the project's programs, which stand beside the tests' own, to its end.
-func run(_ program: String, _ arguments: String..., variables: [String: String] = [:]) async throws -> Outcome {
+func run(_ program: String, _ arguments: String...) async throws -> Outcome {
+  try await run(program, arguments)
+}
+
+/// Runs one of the project's programs, which stand beside the tests' own, to its end.
+func run(_ program: String, _ arguments: [String]) async throws -> Outcome {
   let directory = try TemporaryDirectory()
   let (output, errors) = ("\(directory.path)/output", "\(directory.path)/errors")
-  let child = try await ChildProcess.start(
-    built(program), arguments, variables: variables, output: output, errors: errors)
+  let child = try await ChildProcess.start(built(program), arguments, output: output, errors: errors)
   let status = try await child.ended()
   return Outcome(status: status, output: try text(of: output), errors: try text(of: errors))
 }

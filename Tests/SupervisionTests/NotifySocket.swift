@@ -6,17 +6,13 @@ import Synchronization
 
 /// A service manager's end of a notification socket, which keeps all that it is told.
 ///
-/// Concurrency model: `messages` is shared by the queue that receives and the test, under its mutex.
+/// Concurrency model: `received` is shared by the queue, which takes what comes so that the sender never has to wait,
+/// and the test, under its mutex.
 final class NotifySocket: Sendable {
   let path: String
-  private let queue = DispatchQueue(label: "notify")
+  private let received: Received
   // Safe because it is only cancelled, which any thread may do.
   private nonisolated(unsafe) let source: any DispatchSourceRead
-  private let received: Received
-
-  private final class Received: Sendable {
-    let messages = Mutex<[String]>([])
-  }
 
   init(_ path: String) throws {
     self.path = path
@@ -26,17 +22,9 @@ final class NotifySocket: Sendable {
       bind(number, bytes.bindMemory(to: sockaddr.self).baseAddress, socklen_t(bytes.count))
     }
     guard result == 0 else { throw POSIXError(.init(rawValue: errno) ?? .EIO) }
-    let received = Received()
-    source = DispatchSource.makeReadSource(fileDescriptor: number, queue: queue)
-    source.setEventHandler {
-      var buffer = [UInt8](repeating: 0, count: 4096)
-      while true {
-        let count = recv(number, &buffer, buffer.count, 0)
-        guard count >= 0 else { return }
-        let text = String(decoding: buffer.prefix(count), as: UTF8.self)
-        received.messages.withLock { $0.append(text) }
-      }
-    }
+    let received = Received(number)
+    source = DispatchSource.makeReadSource(fileDescriptor: number, queue: DispatchQueue(label: "notify"))
+    source.setEventHandler { _ = received.messages }
     source.setCancelHandler { close(number) }
     source.activate()
     self.received = received
@@ -44,8 +32,26 @@ final class NotifySocket: Sendable {
 
   deinit { source.cancel() }
 
-  /// Datagrams in the order in which they came.
-  var messages: [String] { received.messages.withLock { $0 } }
+  /// Datagrams in the order in which they came: all that were sent before this call.
+  var messages: [String] { received.messages }
+
+  private final class Received: Sendable {
+    private let number: Int32
+    private let all = Mutex<[String]>([])
+
+    init(_ number: Int32) { self.number = number }
+
+    var messages: [String] {
+      all.withLock { all in
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        while true {
+          let count = recv(number, &buffer, buffer.count, 0)
+          guard count >= 0 else { return all }
+          all.append(String(decoding: buffer.prefix(count), as: UTF8.self))
+        }
+      }
+    }
+  }
 
   /// The lines of all datagrams, without those that only tell how things are.
   var events: [String] {

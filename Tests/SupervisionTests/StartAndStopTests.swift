@@ -100,7 +100,7 @@ struct StartAndStopTests {
       // What is said of the use tells when the stop has begun.
       try lab.uses.mount(3, at: lab.directory.path)
       async let allEnded = lab.supervisor.stopAll(timeout: .seconds(20))
-      try await eventually("the stop has begun") { lab.log(of: "busy").last?.contains("written out") == true }
+      try await eventually("the stop has begun") { lab.log(of: "busy").contains { $0.contains("written out") } }
       await lab.supervisor.reconcile([busy, try lab.spec("late", server.uri())])
       lab.kernel.holdOn(false)
       #expect(await allEnded)
