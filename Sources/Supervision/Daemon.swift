@@ -70,8 +70,8 @@ package actor Daemon {
     guard case .starting = phase else { return }
     let loaded = load()
     if loaded.configuration == nil {
-      let count = loaded.sound.attachments.count
-      log(.warning, "the configuration has errors: what is right of it is in force (\(count) of \(loaded.summary))")
+      let share = "\(loaded.sound.attachments.count) of \(loaded.attachmentCount)"
+      log(.warning, "the configuration has errors: only what is right of it is in force, attachments: \(share)")
     }
     settings = loaded.sound.daemon
     reconcile(loaded.sound.attachments)
