@@ -97,7 +97,7 @@ final class ServerProcess: Sendable {
   ) async throws -> ServerProcess {
     let pidFile = "\(directory.path)/pid"
     unlink(pidFile)
-    let common = ["-f", "-v", "-t", "1", "--exit-with-parent", "-P", pidFile]
+    let common = ["-f", "-v", "-t", "1", "-P", pidFile]
     return try await start(.nbdkit, common + arguments, at: address, in: directory) {
       // Written when it serves.
       readSmallFile(pidFile)?.isEmpty == false
@@ -114,7 +114,7 @@ final class ServerProcess: Sendable {
     }
   }
 
-  /// `exports`: the sections of its configuration after `[generic]`.
+  /// For one connection, after which it ends. `exports`: the sections of its configuration after `[generic]`.
   static func nbdServer(
     _ exports: String, options: String = "", in directory: TemporaryDirectory? = nil
   ) async throws -> ServerProcess {
@@ -132,7 +132,7 @@ final class ServerProcess: Sendable {
 
       """, to: "nbd-server.conf")
     let arguments = ["-d", "-C", configuration, "-p", "\(directory.path)/pid"]
-    return try await start(.nbdServer, arguments, at: .unix(path: socket), in: directory) { accepts(socket) }
+    return try await start(.nbdServer, arguments, at: .unix(path: socket), in: directory) { isListening(socket) }
   }
 
   // MARK: Processes
@@ -142,7 +142,9 @@ final class ServerProcess: Sendable {
     isReady: () -> Bool
   ) async throws -> ServerProcess {
     let path = try #require(program.path, "\(program.rawValue) is not installed")
-    let pid = try await Spawner.shared.spawn(path, [program.rawValue] + arguments, output: "\(directory.path)/log")
+    // Ends with this process even when that crashes; setpriv(1) is of util-linux, which is everywhere.
+    let pid = try await Spawner.shared.spawn(
+      "/usr/bin/setpriv", ["setpriv", "--pdeathsig", "KILL", path] + arguments, output: "\(directory.path)/log")
     let server = ServerProcess(directory, address, pid: pid)
     do {
       try await eventually("\(program.rawValue) is ready") {
@@ -161,11 +163,12 @@ final class ServerProcess: Sendable {
     return waitid(P_PID, id_t(pid), &information, flags) == 0 && information.si_signo == SIGCHLD
   }
 
-  private static func accepts(_ path: String) -> Bool {
-    guard let address = try? SocketAddress.unix(path: path, isAbstract: false),
-      let socket = try? Socket.make(for: address)
-    else { return false }
-    return (try? Socket.connect(socket.number, to: address)) == .connected
+  /// Known without a connection, which the server would take for its one client.
+  private static func isListening(_ path: String) -> Bool {
+    let acceptsConnections = "00010000"
+    return readSmallFile("/proc/net/unix", limit: 16 << 20)?.split(separator: "\n").contains { line in
+      line.hasSuffix(" \(path)") && line.split(separator: " ").dropFirst(3).first == acceptsConnections[...]
+    } ?? false
   }
 }
 
