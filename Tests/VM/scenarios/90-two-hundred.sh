@@ -16,7 +16,8 @@ start_daemon
 figure "200 attachments: systemctl start returns after" "$(((${EPOCHREALTIME/./} - began) / 1000)) ms"
 wait_entries 200 400 "$cursor" "_SYSTEMD_UNIT=$daemon" NBD_STATE=attached >"$work/entries" ||
   fail "$(wc --lines <"$work/entries") of 200 were attached within 400 s"
-figure "200 attachments: all attached after" "$(((${EPOCHREALTIME/./} - began) / 1000)) ms"
+last=$(tail --lines=1 "$work/entries" | jq --raw-output .__REALTIME_TIMESTAMP)
+figure "200 attachments: all attached after" "$(((last - began) / 1000)) ms"
 
 equal "attached" "$(nbdattach status --json | jq '[.attachments[] | select(.state == "attached")] | length')" 200
 equal "devices" "$(nbdattach status --json | jq '[.attachments[].device] | unique | length')" 200
