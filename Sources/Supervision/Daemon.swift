@@ -59,7 +59,8 @@ package actor Daemon {
 
   /// Starts and returns; the process then belongs to Dispatch, and ends by `exit` when a signal asks for it.
   package func start() async {
-    watchSignals()
+    await watchSignals()
+    guard case .starting = phase else { return }
     startWatchdog()
     guard await startControl() else { exit(EXIT_FAILURE) }
     await supervisor.onChange { [weak self] in
@@ -69,8 +70,8 @@ package actor Daemon {
     guard case .starting = phase else { return }
     let loaded = load()
     if loaded.configuration == nil {
-      let count = loaded.sound.attachments.count
-      log(.warning, "the configuration has errors: what is right of it is in force (\(count) of \(loaded.summary))")
+      let share = "\(loaded.sound.attachments.count) of \(loaded.attachmentCount)"
+      log(.warning, "the configuration has errors: only what is right of it is in force, attachments: \(share)")
     }
     settings = loaded.sound.daemon
     reconcile(loaded.sound.attachments)
@@ -148,11 +149,13 @@ package actor Daemon {
       guard let self else { return StatusSnapshot(daemon: DaemonReport(pid: getpid(), started: 0)) }
       return await snapshot()
     }
+    // Before it is asked to begin, so that a stop meanwhile ends it too.
+    control = server
     do throws(ControlError) {
       try await server.start()
-      control = server
       return true
     } catch {
+      control = nil
       guard case .alreadyServed = error else {
         log(.warning, "\(error), proceeding without the control socket: nbdattach status will not work")
         return true
@@ -195,20 +198,26 @@ package actor Daemon {
 
   // MARK: Signals
 
-  private func watchSignals() {
+  /// Returns when they are watched, before there is anything to leave behind: until then SIGTERM and SIGINT end the
+  /// process as they would any other.
+  private func watchSignals() async {
     signal(SIGPIPE, SIG_IGN)
+    // The configuration is not read yet, so that a reload has nothing to do.
+    signal(SIGHUP, SIG_IGN)
     for (number, body) in [
       (SIGHUP, { @Sendable (daemon: Daemon) in await daemon.reload() }),
       (SIGTERM, { @Sendable (daemon: Daemon) in await daemon.stop() }),
       (SIGINT, { @Sendable (daemon: Daemon) in await daemon.stop() }),
     ] {
-      signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: supervisor.executor.queue)
       source.setEventHandler { [weak self] in
         guard let self else { return }
         Task { await body(self) }
       }
-      source.activate()
+      await withCheckedContinuation { continuation in
+        source.setRegistrationHandler { continuation.resume() }
+        source.activate()
+      }
       signals.append(source)
     }
   }

@@ -231,9 +231,9 @@ package actor Supervisor {
   // MARK: Stopping
 
   /// Detaches everything, in parallel, and starts nothing more; whether all of it has ended, which is waited for no
-  /// longer than `timeout` and `stopMargin`. What is in use is written out first and named: a device of the classic
+  /// longer than `timeout` and `margin`. What is in use is written out first and named: a device of the classic
   /// interface can't outlive this process (drivers/block/nbd.c: NBD_DO_IT is this process's own call).
-  package func stopAll(timeout: Duration) async -> Bool {
+  package func stopAll(timeout: Duration, margin: Duration = Supervisor.stopMargin) async -> Bool {
     isStopping = true
     deferredTimer?.cancel()
     deferredTimer = nil
@@ -244,7 +244,7 @@ package actor Supervisor {
     }
     return await withCheckedContinuation { continuation in
       let answer = FirstAnswer(continuation)
-      answer.give(false, after: timeout + Supervisor.stopMargin)
+      answer.give(false, after: timeout + margin)
       Task {
         await withDiscardingTaskGroup { group in
           for (worker, uses) in departures {
