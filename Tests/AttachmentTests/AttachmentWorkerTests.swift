@@ -256,7 +256,7 @@ struct AttachmentWorkerTests {
   @Test("stops while a server keeps it waiting")
   func stopWhileConnecting() async throws {
     let silent = try Listener(onTCP: "127.0.0.1")
-    let recorder = Recorder(silent.uri(), silent.uri("second"))
+    let recorder = Recorder(silent.uri(), silent.uri("second")) { $0.connectTimeout = .seconds(3600) }
     await recorder.worker.start()
     try await recorder.wait("negotiating") { $0.activity?.hasPrefix("negotiating") == true }
     await recorder.worker.stop()
