@@ -174,6 +174,21 @@ struct AttachmentWorkerTests {
     recorder.checkOrder()
   }
 
+  @Test("a retry policy that changes applies to the next pause")
+  func update() async throws {
+    let missing = ServerURI(address: .unix(path: "/nonexistent/nbd.sock"))
+    let recorder = Recorder(missing) { $0.retry = RetryPolicy(initial: .seconds(3600), maximum: .seconds(3600)) }
+    await recorder.worker.start()
+    try await recorder.wait(for: .waiting)
+    var spec = await recorder.worker.spec
+    spec.retry = RetryPolicy(initial: .milliseconds(10), maximum: .milliseconds(10))
+    await recorder.worker.update(spec)
+    await recorder.worker.retry()
+    try await recorder.wait("tries at the new pace") { $0.attempts == 5 }
+    await recorder.worker.stop()
+    recorder.checkOrder()
+  }
+
   // MARK: What an attachment must be
 
   @Test("an export of another size than expected is refused, and left in order")
@@ -241,7 +256,7 @@ struct AttachmentWorkerTests {
   @Test("stops while a server keeps it waiting")
   func stopWhileConnecting() async throws {
     let silent = try Listener(onTCP: "127.0.0.1")
-    let recorder = Recorder(silent.uri(), silent.uri("second"))
+    let recorder = Recorder(silent.uri(), silent.uri("second")) { $0.connectTimeout = .seconds(3600) }
     await recorder.worker.start()
     try await recorder.wait("negotiating") { $0.activity?.hasPrefix("negotiating") == true }
     await recorder.worker.stop()

@@ -1,4 +1,6 @@
 import AttachmentModel
+import Foundation
+import Glibc
 import NBDProtocol
 import Testing
 
@@ -233,5 +235,7 @@ private func patternFile() throws -> String { try patternFileResult.get() }
 
 private let patternDirectory = Result { try TemporaryDirectory() }
 private let patternFileResult = Result {
-  try patternDirectory.get().write(pattern(offset: 0, count: 1 << 20), to: "pattern")
+  // Nothing of a global is freed when the process ends.
+  atexit { try? FileManager.default.removeItem(atPath: patternDirectory.get().path) }
+  return try patternDirectory.get().write(pattern(offset: 0, count: 1 << 20), to: "pattern")
 }

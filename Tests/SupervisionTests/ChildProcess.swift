@@ -111,6 +111,13 @@ private final class Spawner: Sendable {
     }
   }
 
+  /// posix_spawn_file_actions_addclosefrom_np(3), which the Glibc module hides (it is a GNU extension of glibc 2.34).
+  private static let closeFrom: CloseFrom? = dlsym(nil, "posix_spawn_file_actions_addclosefrom_np").map {
+    unsafeBitCast($0, to: CloseFrom.self)
+  }
+  private typealias CloseFrom =
+    @convention(c) @Sendable (UnsafeMutablePointer<posix_spawn_file_actions_t>, Int32) -> Int32
+
   private static func spawn(
     _ words: [String], _ variables: [String: String], _ output: String, _ errors: String
   ) throws -> Int32 {
@@ -120,6 +127,8 @@ private final class Spawner: Sendable {
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
     posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0o600)
     posix_spawn_file_actions_addopen(&actions, 2, errors, O_WRONLY | O_CREAT | O_APPEND, 0o600)
+    // A pipe of another test would otherwise have no end as long as the program runs.
+    _ = closeFrom?(&actions, 3)
 
     // This thread has all signals blocked, and a child would inherit that.
     var attributes = posix_spawnattr_t()
