@@ -48,9 +48,10 @@ package final class Resolver: Sendable {
     }
     guard isFirst else { return }
     pool.submit {
-      self.finish(
-        name,
-        Result { () throws(LookupError) in try Resolver.lookUp(host: host, port: port, flags: AI_ADDRCONFIG) })
+      let result = Result { () throws(LookupError) in
+        try Resolver.lookUp(host: host, port: port, flags: Resolver.isLoopback(host) ? 0 : AI_ADDRCONFIG)
+      }
+      self.finish(name, result)
     } refusal: { error in
       self.finish(name, .failure(LookupError(host: host, code: EAI_SYSTEM, description: "\(error)")))
     }
@@ -59,6 +60,13 @@ package final class Resolver: Sendable {
   private func finish(_ name: Name, _ result: Result<[SocketAddress], LookupError>) {
     let completions = waiters.withLock { $0.removeValue(forKey: name) ?? [] }
     for completion in completions { completion(result) }
+  }
+
+  /// AI_ADDRCONFIG overlooks loopback interfaces: with it a host that has an IPv4 network and no IPv6 one would not
+  /// find a server on ::1.
+  private static func isLoopback(_ host: String) -> Bool {
+    let name = host.lowercased()
+    return name == "localhost" || name.hasSuffix(".localhost")
   }
 
   private static func lookUp(host: String, port: UInt16, flags: Int32) throws(LookupError) -> [SocketAddress] {

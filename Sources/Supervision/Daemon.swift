@@ -9,8 +9,8 @@ import Systemd
 
 /// The daemon's life: reads the configuration, starts the supervisor, tells systemd, obeys signals.
 ///
-/// Concurrency model: an actor on the supervisor's queue, so that both see one order of events; a reload and a stop
-/// are tasks on it, one at a time.
+/// Concurrency model: an actor on the supervisor's queue, so that both see one order of events and it can ask the
+/// supervisor without waiting. Only a start and a stop wait; whatever follows a wait looks at the phase again.
 package actor Daemon {
   package struct Options: Sendable {
     package var paths: ConfigurationPaths
@@ -26,10 +26,9 @@ package actor Daemon {
   }
 
   private enum Phase {
-    /// `reload`: asked for meanwhile.
-    case starting(reload: Bool)
+    /// `reloadWanted`: a reload was asked for meanwhile.
+    case starting(reloadWanted: Bool)
     case running
-    case reloading(again: Bool)
     case stopping
   }
 
@@ -39,7 +38,7 @@ package actor Daemon {
   private let log: Log
   private let manager: ServiceManager
   private let supervisor: Supervisor
-  private var phase = Phase.starting(reload: false)
+  private var phase = Phase.starting(reloadWanted: false)
   private var report: DaemonReport
   private var settings = DaemonSettings()
   private var control: ControlServer?
@@ -67,18 +66,28 @@ package actor Daemon {
       guard let self else { return }
       assumeIsolated { $0.statusChanged() }
     }
+    guard case .starting = phase else { return }
     let loaded = load()
+    if loaded.configuration == nil {
+      let count = loaded.sound.attachments.count
+      log(.warning, "the configuration has errors: what is right of it is in force (\(count) of \(loaded.summary))")
+    }
     settings = loaded.sound.daemon
-    await supervisor.reconcile(loaded.sound.attachments)
+    reconcile(loaded.sound.attachments)
     let limit = settings.startupTimeout
     tell([.extendTimeout(limit + .seconds(30))])
-    if await !supervisor.firstTries(within: limit) {
-      log(.warning, "not every attachment has been tried within the startup-timeout, proceeding anyway")
-    }
+    let untried = await supervisor.firstTries(within: limit)
     guard case .starting(let reloadWanted) = phase else { return }
+    if !untried.isEmpty {
+      let more = untried.count > 3 ? " and \(untried.count - 3) more" : ""
+      log(
+        .warning,
+        "the first try of \(untried.prefix(3).joined(separator: ", "))\(more) goes on beyond the startup-timeout, "
+          + "proceeding anyway")
+    }
     phase = .running
-    tell([.ready, .status(await snapshot().sentence)])
-    if reloadWanted { await reload() }
+    tell([.ready, .status(snapshot().sentence)])
+    if reloadWanted { reload() }
   }
 
   // MARK: Configuration
@@ -102,39 +111,36 @@ package actor Daemon {
     return loaded
   }
 
-  private func reload() async {
+  private func reload() {
     switch phase {
-    case .starting:
-      phase = .starting(reload: true)
-      return
-    case .reloading:
-      phase = .reloading(again: true)
-      return
-    case .stopping: return
-    case .running: break
+    case .starting: phase = .starting(reloadWanted: true)
+    case .running: reloadNow()
+    case .stopping: break
     }
-    phase = .reloading(again: false)
+  }
+
+  private func reloadNow() {
     tell([.reloading(), .status("reading the configuration")])
     let loaded = load()
     if let configuration = loaded.configuration {
       settings = configuration.daemon
-      await supervisor.reconcile(configuration.attachments)
+      reconcile(configuration.attachments)
     } else {
       log(
         .error, "the configuration has errors: the one in force stays as it is (\(loaded.summary))",
         id: .configurationRejected)
     }
-    guard case .reloading(let again) = phase else { return }
-    phase = .running
-    tell([.ready, .status(await snapshot().sentence)])
-    if again { await reload() }
+    tell([.ready, .status(snapshot().sentence)])
+  }
+
+  private func reconcile(_ attachments: [AttachmentSpec]) {
+    supervisor.assumeIsolated { $0.reconcile(attachments) }
   }
 
   // MARK: What is seen from outside
 
-  private func snapshot() async -> StatusSnapshot {
-    let attachments = await supervisor.reports()
-    return StatusSnapshot(daemon: report, attachments: attachments)
+  private func snapshot() -> StatusSnapshot {
+    StatusSnapshot(daemon: report, attachments: supervisor.assumeIsolated { $0.reports() })
   }
 
   private func startControl() async -> Bool {
@@ -158,17 +164,19 @@ package actor Daemon {
 
   /// Many changes at once make one STATUS=.
   private func statusChanged() {
-    guard !isStatusDue, case .running = phase else { return }
+    guard !isStatusDue else { return }
     isStatusDue = true
     supervisor.executor.queue.asyncAfter(deadline: .now() + 0.05) {
-      Task { await self.sendStatus() }
+      self.assumeIsolated { $0.sendStatus() }
     }
   }
 
-  private func sendStatus() async {
+  private func sendStatus() {
     isStatusDue = false
-    guard case .running = phase else { return }
-    tell([.status(await snapshot().sentence)])
+    switch phase {
+    case .starting, .running: tell([.status(snapshot().sentence)])
+    case .stopping: break
+    }
   }
 
   private func tell(_ notifications: [Notification]) {
@@ -209,10 +217,12 @@ package actor Daemon {
     if case .stopping = phase { return }
     phase = .stopping
     let timeout = settings.stopTimeout
-    tell([.stopping, .status("detaching"), .extendTimeout(timeout + .seconds(15))])
-    await supervisor.stopAll(timeout: timeout)
+    tell([.stopping, .status("detaching"), .extendTimeout(timeout + Supervisor.stopMargin + .seconds(5))])
+    if await !supervisor.stopAll(timeout: timeout) {
+      log(.warning, "not everything was detached within the stop-timeout, proceeding anyway")
+    }
     await control?.stop()
-    log(.info, "stopped")
+    log(.info, "the daemon ends")
     exit(EXIT_SUCCESS)
   }
 }
