@@ -27,6 +27,7 @@ package final class NBDNetlink: Sendable {
   }
 
   /// Whether calls can be made now, else the reason: usually `unavailable`, or a kernel that does not answer in `limit`.
+  /// Newer kernels (6.12, not 6.1) load the module to answer this, as they do for each call.
   package func availability(within limit: Duration) async -> Result<GenericNetlinkFamily, NetlinkError> {
     let open = open
     return await run("CTRL_CMD_GETFAMILY", within: limit) { () throws(NetlinkError) in

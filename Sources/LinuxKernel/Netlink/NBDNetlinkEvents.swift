@@ -242,10 +242,7 @@ extension NBDNetlinkEvents {
     case .present(let family):
       if family.name == familyName { join() }
     case .removed(let name):
-      guard name == familyName else { return }
-      // Its group has no members any more, whatever id it comes back with.
-      forgetFamily()
-      join()
+      if name == familyName, leave() { onEvent(.absent) }
     case nil:
       guard isJoined(message.type) else { return }
       if let index = try NBDReply.deadLinkIndex(in: try GenericNetlinkMessage(message)) {
@@ -254,11 +251,17 @@ extension NBDNetlinkEvents {
     }
   }
 
-  private func forgetFamily() {
+  /// The driver has gone, and its group with it, whatever id it comes back with: whether that is news. It is not looked
+  /// up: that would make the kernel load it again, against the will of whoever removed it.
+  private func leave() -> Bool {
     state.withLock { state in
-      guard case .listening(let reader, var listening) = state else { return }
-      listening.family = .unknown
-      state = .listening(reader, listening)
+      guard case .listening(let reader, var listening) = state else { return false }
+      defer { state = .listening(reader, listening) }
+      // What a thread finds at this moment is out of date.
+      listening.isStale = listening.isJoining
+      guard listening.family != .absent, !listening.isJoining else { return false }
+      listening.family = .absent
+      return true
     }
   }
 
