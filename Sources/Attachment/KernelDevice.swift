@@ -1,4 +1,5 @@
 package import AttachmentModel
+package import LinuxKernel
 package import NBDProtocol
 
 /// A negotiated connection on its way into the kernel.

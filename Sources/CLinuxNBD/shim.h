@@ -3,7 +3,10 @@
 #pragma once
 #include <errno.h>
 #include <linux/fs.h>
+#include <linux/genetlink.h>
+#include <linux/nbd-netlink.h>
 #include <linux/nbd.h>
+#include <linux/netlink.h>
 #include <linux/vm_sockets.h>
 #include <netinet/tcp.h>
 #include <pthread.h>

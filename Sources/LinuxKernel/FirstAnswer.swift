@@ -1,22 +1,33 @@
 import Dispatch
 import Synchronization
 
-/// Resumes a continuation with the first of several answers; later ones are dropped.
+/// Passes on the first of several answers; later ones are dropped.
 ///
 /// Concurrency model: shared by whoever may answer, under its mutex.
 package final class FirstAnswer<Value: Sendable>: Sendable {
-  private let waiting: Mutex<CheckedContinuation<Value, Never>?>
+  private let receiver: Mutex<(@Sendable (Value) -> Void)?>
 
-  package init(_ continuation: CheckedContinuation<Value, Never>) { waiting = Mutex(continuation) }
+  package init(_ receiver: @escaping @Sendable (Value) -> Void) { self.receiver = Mutex(receiver) }
+
+  package convenience init(_ continuation: CheckedContinuation<Value, Never>) {
+    self.init { continuation.resume(returning: $0) }
+  }
 
   package func give(_ answer: Value) {
-    let continuation = waiting.withLock { $0.take() }
-    continuation?.resume(returning: answer)
+    let receiver = receiver.withLock { $0.take() }
+    receiver?(answer)
   }
 
   /// Gives `answer` after `timeout`, unless another came first.
   package func give(_ answer: Value, after timeout: Duration) {
-    DispatchQueue.global().asyncAfter(deadline: .now() + timeout.inSeconds) { self.give(answer) }
+    whenStillWaiting(after: timeout) { self.give(answer) }
+  }
+
+  /// Runs `body` after `timeout`, unless an answer came first.
+  package func whenStillWaiting(after timeout: Duration, _ body: @escaping @Sendable () -> Void) {
+    DispatchQueue.global().asyncAfter(deadline: .now() + timeout.inSeconds) {
+      if self.receiver.withLock({ $0 != nil }) { body() }
+    }
   }
 }
 

@@ -46,4 +46,55 @@ package struct NBDSysfs: Sendable {
   package func setLargestRequest(of index: Int, kibibytes: Int) throws(SystemCallError) {
     try writeSmallFile("\(root)/block/nbd\(index)/queue/max_sectors_kb", "\(kibibytes)\n")
   }
+
+  /// Whose the device is, as said when netlink connected it; `nil` where nobody said. Survives the process that did.
+  package func backend(of index: Int) -> String? { readSmallFile("\(root)/block/nbd\(index)/backend") }
+
+  /// The whole device in bytes; 0 while it is not attached.
+  package func size(of index: Int) -> UInt64? {
+    // In sectors of 512 bytes, whatever the block size (Documentation/ABI/stable/sysfs-block).
+    guard let sectors = number("size", of: index) else { return nil }
+    let (bytes, overflows) = sectors.multipliedReportingOverflow(by: 512)
+    return overflows ? nil : bytes
+  }
+
+  /// In bytes.
+  package func logicalBlockSize(of index: Int) -> Int? {
+    number("queue/logical_block_size", of: index).flatMap { Int(exactly: $0) }
+  }
+
+  package func isReadOnly(of index: Int) -> Bool? { number("ro", of: index).map { $0 != 0 } }
+
+  /// Requests that the kernel has handed to the driver and that are not answered.
+  package func inflight(of index: Int) -> (reads: UInt64, writes: UInt64)? {
+    guard let numbers = numbers("inflight", of: index), numbers.count >= 2 else { return nil }
+    return (reads: numbers[0], writes: numbers[1])
+  }
+
+  /// Requests answered since the device was made: reads, writes, discards and flushes. It wraps.
+  package func completedRequests(of index: Int) -> UInt64? {
+    guard let numbers = numbers("stat", of: index), numbers.count >= 11 else { return nil }
+    // Documentation/block/stat.rst: discards since Linux 4.18, flushes since 5.5.
+    return [0, 4, 11, 15].reduce(0) { sum, field in sum &+ (field < numbers.count ? numbers[field] : 0) }
+  }
+
+  /// How long a request may take before the driver's timer looks at it, in milliseconds.
+  package func ioTimeout(of index: Int) -> UInt64? { number("queue/io_timeout", of: index) }
+
+  /// Sets the block layer's timer, which each NBD_ATTR_TIMEOUT sets back. Can wait for I/O in flight: never on a thread
+  /// that has to answer it. EINVAL for 0.
+  package func setIOTimeout(of index: Int, milliseconds: UInt32) throws(SystemCallError) {
+    try writeSmallFile("\(root)/block/nbd\(index)/queue/io_timeout", "\(milliseconds)\n")
+  }
+
+  private func number(_ name: String, of index: Int) -> UInt64? {
+    readSmallFile("\(root)/block/nbd\(index)/\(name)").flatMap { UInt64($0) }
+  }
+
+  private func numbers(_ name: String, of index: Int) -> [UInt64]? {
+    guard let text = readSmallFile("\(root)/block/nbd\(index)/\(name)") else { return nil }
+    let words = text.split(whereSeparator: \.isWhitespace)
+    let numbers = words.compactMap { UInt64($0) }
+    return numbers.count == words.count ? numbers : nil
+  }
 }

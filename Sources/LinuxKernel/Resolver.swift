@@ -2,9 +2,9 @@ import CLinuxNBD
 import Glibc
 import Synchronization
 
-/// Name look-ups: getaddrinfo(3) blocks, so each runs on a thread of its own, few at once, one for each name.
+/// Name look-ups: getaddrinfo(3) blocks, so each runs on a thread of a pool, one for each name.
 ///
-/// Concurrency model: `state` is shared by the callers and the look-up threads, under its mutex; completions are
+/// Concurrency model: `waiters` is shared by the callers and the look-up threads, under its mutex; completions are
 /// called on whichever thread ends the look-up, outside the mutex.
 package final class Resolver: Sendable {
   package typealias Completion = @Sendable (Result<[SocketAddress], LookupError>) -> Void
@@ -25,21 +25,15 @@ package final class Resolver: Sendable {
 
   package static let shared = Resolver()
 
-  /// Look-ups that may block at the same time; the rest wait their turn.
-  private static let threads = 16
+  /// So many look-ups may block at the same time; the rest wait their turn.
+  private let pool = BlockingThreadPool(name: "resolver", threads: 16)
 
   private struct Name: Hashable {
     let host: String
     let port: UInt16
   }
 
-  private struct State {
-    var waiters: [Name: [Completion]] = [:]
-    var queue: [Name] = []
-    var running = 0
-  }
-
-  private let state = Mutex(State())
+  private let waiters = Mutex<[Name: [Completion]]>([:])
 
   /// Finds the addresses of `host` in the order of RFC 6724; `completion` is called exactly once, late when the
   /// name server is: the caller keeps its own deadline.
@@ -48,47 +42,24 @@ package final class Resolver: Sendable {
       return completion(.success(addresses))
     }
     let name = Name(host: host, port: port)
-    let mustStart = state.withLock { state in
-      if state.waiters[name] != nil {
-        state.waiters[name]?.append(completion)
-        return false
-      }
-      state.waiters[name] = [completion]
-      state.queue.append(name)
-      guard state.running < Resolver.threads else { return false }
-      state.running += 1
-      return true
+    let isFirst = waiters.withLock { waiters in
+      waiters[name, default: []].append(completion)
+      return waiters[name]?.count == 1
     }
-    guard mustStart else { return }
-    do { try BlockingThread.start("resolver") { self.work() } } catch {
-      let orphans = state.withLock { state in
-        state.running -= 1
-        guard state.running == 0 else { return [Completion]() }
-        defer { state.queue = [] }
-        return state.queue.flatMap { state.waiters.removeValue(forKey: $0) ?? [] }
+    guard isFirst else { return }
+    pool.submit {
+      let result = Result { () throws(LookupError) in
+        try Resolver.lookUp(host: host, port: port, flags: Resolver.isLoopback(host) ? 0 : AI_ADDRCONFIG)
       }
-      for completion in orphans {
-        completion(.failure(LookupError(host: host, code: EAI_SYSTEM, description: "\(error)")))
-      }
+      self.finish(name, result)
+    } refusal: { error in
+      self.finish(name, .failure(LookupError(host: host, code: EAI_SYSTEM, description: "\(error)")))
     }
   }
 
-  private func work() {
-    while true {
-      let next = state.withLock { state -> Name? in
-        guard !state.queue.isEmpty else {
-          state.running -= 1
-          return nil
-        }
-        return state.queue.removeFirst()
-      }
-      guard let name = next else { return }
-      let result = Result { () throws(LookupError) in
-        try Resolver.lookUp(host: name.host, port: name.port, flags: Resolver.isLoopback(name.host) ? 0 : AI_ADDRCONFIG)
-      }
-      let waiters = state.withLock { $0.waiters.removeValue(forKey: name) ?? [] }
-      for completion in waiters { completion(result) }
-    }
+  private func finish(_ name: Name, _ result: Result<[SocketAddress], LookupError>) {
+    let completions = waiters.withLock { $0.removeValue(forKey: name) ?? [] }
+    for completion in completions { completion(result) }
   }
 
   /// AI_ADDRCONFIG overlooks loopback interfaces: with it a host that has an IPv4 network and no IPv6 one would not

@@ -1,0 +1,22 @@
+import LinuxKernel
+
+/// Bytes written as people read them: in hexadecimal, with a comment after each `|` up to the end of the line. They are
+/// those of a little-endian machine.
+func bytes(_ text: String) -> [UInt8] {
+  text.split(separator: "\n").flatMap { line in
+    line.prefix { $0 != "|" }.split(separator: " ").compactMap { UInt8($0, radix: 16) }
+  }
+}
+
+/// SplitMix64: the same numbers in every run.
+struct SeededGenerator: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+    return z ^ (z >> 31)
+  }
+}
