@@ -46,6 +46,8 @@ package actor Daemon {
   private var signals: [any DispatchSourceSignal] = []
   private var watchdog: (any DispatchSourceTimer)?
   private var isStatusDue = false
+  /// Who waits for a reload that has not begun.
+  private var reloadWaiters: [CheckedContinuation<Result<Void, ActionError>, Never>] = []
 
   package init(_ options: Options) {
     self.options = options
@@ -115,6 +117,8 @@ package actor Daemon {
     }
     phase = .reloading(again: false)
     tell([.reloading(), .status("reading the configuration")])
+    let waiters = reloadWaiters
+    reloadWaiters = []
     let loaded = load()
     if let configuration = loaded.configuration {
       settings = configuration.daemon
@@ -124,10 +128,25 @@ package actor Daemon {
         .error, "the configuration has errors: the one in force stays as it is (\(loaded.summary))",
         id: .configurationRejected)
     }
+    let errors = loaded.diagnostics.filter { $0.severity == .error }.map(\.description)
+    for waiter in waiters {
+      waiter.resume(
+        returning: errors.isEmpty ? .success(()) : .failure(.configurationRefused(errors: errors)))
+    }
     guard case .reloading(let again) = phase else { return }
     phase = .running
     tell([.ready, .status(await snapshot().sentence)])
     if again { await reload() }
+  }
+
+  /// Reads the configuration again, and returns when it is in force.
+  private func reloadForClient() async throws(ActionError) {
+    if case .stopping = phase { throw .stopping }
+    let result = await withCheckedContinuation { continuation in
+      reloadWaiters.append(continuation)
+      Task { await reload() }
+    }
+    try result.get()
   }
 
   // MARK: What is seen from outside
@@ -138,7 +157,9 @@ package actor Daemon {
   }
 
   private func startControl() async -> Bool {
-    let server = ControlServer(path: options.controlPath) { [weak self] in
+    var actions = ControlActions()
+    actions.reload = { [weak self] () async throws(ActionError) in try await self?.reloadForClient() }
+    let server = ControlServer(path: options.controlPath, actions: actions) { [weak self] in
       guard let self else { return StatusSnapshot(daemon: DaemonReport(pid: getpid(), started: 0)) }
       return await snapshot()
     }
@@ -193,6 +214,9 @@ package actor Daemon {
       (SIGHUP, { @Sendable (daemon: Daemon) in await daemon.reload() }),
       (SIGTERM, { @Sendable (daemon: Daemon) in await daemon.stop() }),
       (SIGINT, { @Sendable (daemon: Daemon) in await daemon.stop() }),
+      // From systemd, where it restarts the service (RestartKillSignal=). A device of the classic interface can't outlive
+      // this process, so that a restart is a stop.
+      (SIGUSR1, { @Sendable (daemon: Daemon) in await daemon.stop() }),
     ] {
       signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: supervisor.executor.queue)
@@ -208,6 +232,8 @@ package actor Daemon {
   private func stop() async {
     if case .stopping = phase { return }
     phase = .stopping
+    for waiter in reloadWaiters { waiter.resume(returning: .failure(.stopping)) }
+    reloadWaiters = []
     let timeout = settings.stopTimeout
     tell([.stopping, .status("detaching"), .extendTimeout(timeout + .seconds(15))])
     await supervisor.stopAll(timeout: timeout)
