@@ -12,8 +12,8 @@ struct StatusWatcher {
     var answer: Result<StatusDocument, ControlError> = .success(first)
     while true {
       let lines = self.lines(answer)
-      // From the upper left corner, each line to its end, and what is below: nothing flickers.
-      let text = "\u{1b}[H" + lines.map { $0 + "\u{1b}[K\n" }.joined() + "\u{1b}[J"
+      // From the upper left corner, each line to its end and cut there, and what is below: nothing flickers or scrolls.
+      let text = "\u{1b}[H\u{1b}[?7l" + lines.map { $0 + "\u{1b}[K\n" }.joined() + "\u{1b}[?7h\u{1b}[J"
       put(text)
       answer = ask()
     }

@@ -89,7 +89,7 @@ struct Program: CustomTestStringConvertible {
   func run(_ arguments: String...) throws -> (status: Int32, output: String) { try run(arguments) }
 
   /// The program stands beside the tests' own.
-  private func run(_ arguments: [String]) throws -> (status: Int32, output: String) {
+  func run(_ arguments: [String]) throws -> (status: Int32, output: String) {
     let process = Process()
     process.executableURL = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
       .deletingLastPathComponent().appending(path: name)
