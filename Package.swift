@@ -68,7 +68,12 @@ let package = Package(
     tests("AttachmentTests", ["Attachment", "AttachmentModel", "NBDProtocol", "LinuxKernel"]),
     // Depends on the programs, so that they are built before it runs them.
     tests("PackagingTests", ["nbdattach", "nbdattachd", "Control"]),
-    tests("SupervisionTests", ["Supervision", "AttachmentModel"]),
+    tests(
+      "SupervisionTests",
+      [
+        "nbdattach", "nbdattachd", "Attachment", "AttachmentModel", "Control", "LinuxKernel", "NBDProtocol",
+        "Supervision", "Systemd",
+      ]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -161,6 +161,14 @@ package actor AttachmentWorker {
       publish()
     }
     let link = try await connector.link(timeout: spec.connectTimeout)
+    do throws(Failure) { try await bind(link, generation) } catch {
+      // The kernel has not got it, and a server may keep a client that does not take its leave.
+      ByteStream(link.socket, scope: scope).writeIfPossible(Request(.disconnect, cookie: 0).bytes)
+      throw error
+    }
+  }
+
+  private func bind(_ link: Link, _ generation: Lifecycle.Generation) async throws(Failure) {
     let parameters = try parameters(for: link.export)
     let device = device ?? makeDevice(spec)
     self.device = device

@@ -84,9 +84,11 @@ package final class AttemptScope {
   }
 
   private func finish(_ end: End) {
-    guard self.end == nil else { return }
+    // A cancellation outlasts `clearTimeout`, so it also takes the place of a deadline that has just passed.
+    guard self.end != .cancelled else { return }
+    let isFirst = self.end == nil
     self.end = end
-    interrupt?()
+    if isFirst { interrupt?() }
   }
 }
 

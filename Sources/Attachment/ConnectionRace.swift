@@ -71,7 +71,7 @@ final class ConnectionRace {
       errors.append(error)
       return startNext()
     }
-    if !waiting.isEmpty { timer = after(ConnectionRace.stagger) { [weak self] in self?.startNext() } }
+    if finish != nil, !waiting.isEmpty { timer = after(ConnectionRace.stagger) { [weak self] in self?.startNext() } }
   }
 
   private func connect(_ socket: OpenFile, to address: SocketAddress, id: Int) throws(SystemCallError) {

@@ -133,10 +133,10 @@ package struct Connector {
       switch error {
       case .handshake(let error):
         stream.writeIfPossible(handshake.farewell)
-        throw .negotiating(error)
+        throw .negotiating(error, export: server.exportName)
       case .stream(.closed), .stream(.system(SystemCallError("recv", ECONNRESET))),
-        .stream(.system(SystemCallError("send", EPIPE))):
-        throw .negotiating(handshake.peerClosed())
+        .stream(.system(SystemCallError("send", ECONNRESET))), .stream(.system(SystemCallError("send", EPIPE))):
+        throw .negotiating(handshake.peerClosed(), export: server.exportName)
       case .stream(.system(let error)):
         throw Failure(.negotiating, "\(error)", errnoCode: error.code, advice: .retry)
       case .stream(.ended(let end)):

@@ -5,13 +5,19 @@ import NBDProtocol
 
 /// What can go wrong between a URI and a negotiated link, in the operator's words.
 extension Failure {
-  static func negotiating(_ error: HandshakeError) -> Failure {
+  /// A refusal does not repeat which export was asked for, so it is said here.
+  static func negotiating(_ error: HandshakeError, export: String) -> Failure {
+    let message =
+      switch error {
+      case .refused(.go, _, _), .refused(.info, _, _): "export \(quoted(export)): \(error.message)"
+      default: error.message
+      }
     let advice: Advice =
       switch error.nature {
       case .passing: .retry
       case .final, .violation: .giveUp
       }
-    return Failure(.negotiating, error.message, hint: error.hint, advice: advice)
+    return Failure(.negotiating, message, hint: error.hint, advice: advice)
   }
 
   static func connecting(_ errors: [SystemCallError], _ server: ServerURI) -> Failure {

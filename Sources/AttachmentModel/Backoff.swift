@@ -2,7 +2,8 @@
 /// `initial * 2^n`, at most `maximum`, so that a thousand attachments that lost one server don't return as one.
 package struct Backoff: Equatable, Sendable {
   package var policy: RetryPolicy
-  private var step = 0
+  /// The bound of the next pause; `nil`: the initial one.
+  private var grown: Duration?
   private var random: SplitMix64
 
   /// Equal seeds give equal pauses.
@@ -13,16 +14,19 @@ package struct Backoff: Equatable, Sendable {
 
   /// The pause before the next try, never above `limit`.
   package mutating func next(limit: Duration? = nil) -> Duration {
-    var bound = policy.maximum
-    // 2^30 times the least sensible initial pause is more than any maximum.
-    if step < 30 { bound = min(policy.initial * (1 << step), policy.maximum) }
-    if let limit { bound = min(bound, limit) }
-    step = min(step + 1, 30)
-    return bound * Double.random(in: 0.5...1, using: &random)
+    let bound = min(grown ?? policy.initial, policy.maximum)
+    // Doubled only below the maximum, so that no policy overflows.
+    grown = bound < policy.maximum / 2 ? bound * 2 : policy.maximum
+    return jittered(limit.map { min(bound, $0) } ?? bound)
+  }
+
+  /// Drawn evenly between half and the whole of `bound`; the growth is not touched.
+  package mutating func jittered(_ bound: Duration) -> Duration {
+    min(bound, bound * Double.random(in: 0.5...1, using: &random))
   }
 
   /// After a success that lasted.
-  package mutating func reset() { step = 0 }
+  package mutating func reset() { grown = nil }
 }
 
 /// Steele, Lea and Flood's generator: small, seedable, good enough for jitter.

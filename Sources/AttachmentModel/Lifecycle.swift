@@ -155,7 +155,7 @@ package struct Lifecycle: Equatable, Sendable {
       switch failure.advice {
       case .retry: backoff.next(limit: limit)
       // While I/O waits even a hopeless failure is tried at the quick pace: an operator is at work on it.
-      case .giveUp: limit ?? max(Lifecycle.slowRetry, backoff.policy.maximum)
+      case .giveUp: backoff.jittered(limit ?? max(Lifecycle.slowRetry, backoff.policy.maximum))
       }
     return (pause, .startTimer(pause.timer, length))
   }

@@ -52,9 +52,10 @@ extension StatusDocument.Attachment {
   /// Whether I/O reaches the server.
   package var isAttached: Bool { state == .attached || state == .degraded }
 
-  /// Why it is not (wholly) attached, and what comes next; no line where there is nothing to say.
+  /// Why it is not (wholly) attached, or only for the time being, and what comes next; no line where there is nothing
+  /// to say.
   func why(now: Double) -> [String] {
-    if state == .attached { return [] }
+    if state == .attached { return activity.map { [printable($0)] } ?? [] }
     var parts: [String] = []
     if let failure { parts.append(failure.sentence) }
     if let activity { parts.append(printable(activity)) }

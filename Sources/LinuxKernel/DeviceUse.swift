@@ -23,8 +23,9 @@ package enum DeviceUse: Equatable, Sendable, CustomStringConvertible {
     let disk = "nbd\(index)"
     let parts = blockDevices(of: disk, sysfs: sysfs)
     let numbers = Set(parts.compactMap { readSmallFile("\($0.path)/dev") })
-    let mounts = parseMounts(readSmallFile("\(procfs)/self/mountinfo", limit: 16 << 20) ?? "", devices: numbers)
     let names = Set(parts.map { "/dev/\($0.name)" })
+    let mounts = parseMounts(
+      readSmallFile("\(procfs)/self/mountinfo", limit: 16 << 20) ?? "", devices: numbers, names: names)
     let swaps = parseSwaps(readSmallFile("\(procfs)/swaps") ?? "", devices: names)
     let holders = parts.flatMap { part in
       directoryEntries("\(part.path)/holders").map { DeviceUse.holder("/dev/\($0)") }
@@ -32,13 +33,18 @@ package enum DeviceUse: Equatable, Sendable, CustomStringConvertible {
     return mounts.map { .mounted(at: $0) } + swaps.map { .swap($0) } + holders
   }
 
-  /// Mount points of the devices with these `major:minor` numbers, each once, from the text of mountinfo
-  /// (proc_pid_mountinfo(5)), with its octal escapes undone.
-  package static func parseMounts(_ text: String, devices: Set<String>) -> [String] {
+  /// Mount points of the devices with these `major:minor` numbers or names such as `/dev/nbd0`, each once, from the
+  /// text of mountinfo (proc_pid_mountinfo(5)), with its octal escapes undone.
+  ///
+  /// Names are looked at because btrfs shows a number of its own making in place of the device's.
+  package static func parseMounts(_ text: String, devices: Set<String>, names: Set<String> = []) -> [String] {
     var points: [String] = []
     for line in text.split(separator: "\n") {
-      let fields = line.split(separator: " ", maxSplits: 5)
-      guard fields.count >= 5, devices.contains(String(fields[2])) else { continue }
+      let fields = line.split(separator: " ")
+      guard fields.count >= 5 else { continue }
+      // Optional fields end with a lone dash; type and source follow it.
+      let source = fields.dropFirst(6).drop { $0 != "-" }.dropFirst(2).first.map { unescape($0) }
+      guard devices.contains(String(fields[2])) || source.map({ names.contains($0) }) == true else { continue }
       let point = unescape(fields[4])
       if !points.contains(point) { points.append(point) }
     }
@@ -66,7 +72,7 @@ package enum DeviceUse: Equatable, Sendable, CustomStringConvertible {
     var rest = Array(text.utf8)[...]
     while let byte = rest.popFirst() {
       let digits = rest.prefix(3)
-      if byte == UInt8(ascii: "\\"), digits.count == 3,
+      if byte == UInt8(ascii: "\\"), digits.count == 3, digits.first != UInt8(ascii: "+"),
         let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 8)
       {
         bytes.append(value)

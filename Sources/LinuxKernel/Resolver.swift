@@ -84,11 +84,18 @@ package final class Resolver: Sendable {
       }
       guard let name = next else { return }
       let result = Result { () throws(LookupError) in
-        try Resolver.lookUp(host: name.host, port: name.port, flags: AI_ADDRCONFIG)
+        try Resolver.lookUp(host: name.host, port: name.port, flags: Resolver.isLoopback(name.host) ? 0 : AI_ADDRCONFIG)
       }
       let waiters = state.withLock { $0.waiters.removeValue(forKey: name) ?? [] }
       for completion in waiters { completion(result) }
     }
+  }
+
+  /// AI_ADDRCONFIG overlooks loopback interfaces: with it a host that has an IPv4 network and no IPv6 one would not
+  /// find a server on ::1.
+  private static func isLoopback(_ host: String) -> Bool {
+    let name = host.lowercased()
+    return name == "localhost" || name.hasSuffix(".localhost")
   }
 
   private static func lookUp(host: String, port: UInt16, flags: Int32) throws(LookupError) -> [SocketAddress] {

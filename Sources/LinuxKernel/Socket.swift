@@ -11,7 +11,7 @@ package struct SocketAddress: Equatable, Sendable, CustomStringConvertible {
   package var family: Int32 { bytes.withUnsafeBytes { Int32($0.loadUnaligned(as: sa_family_t.self)) } }
   package var isIP: Bool { family == AF_INET || family == AF_INET6 }
 
-  /// The longest path that fits into `sun_path` with its NUL; an abstract name may have one byte more.
+  /// In bytes, of a path or an abstract name: `sun_path` has 108, of which one is the NUL after or before it.
   package static let longestUnixPath = 107
 
   /// Throws ENAMETOOLONG when the name does not fit.

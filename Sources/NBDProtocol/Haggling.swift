@@ -121,7 +121,11 @@ extension Handshake {
       return Step(next: .startTLS)
     case .list: return reply.code == .ack ? try listed() : try entry(reply)
     case .info(var announcement):
-      if reply.code == .ack { return finish(try export(from: announcement, by: .info), inTransmission: false) }
+      if reply.code == .ack {
+        let export = try export(from: announcement, by: .info)
+        // nbd-server (3.24) answers NBD_OPT_INFO before it has opened the export, with size 0; only GO tells.
+        return export.size == 0 ? go() : finish(export, inTransmission: false)
+      }
       try take(reply, of: .info, into: &announcement)
       return step(to: .replyHeader(.info(announcement)))
     case .go(var announcement):

@@ -17,8 +17,10 @@ package struct Chronicle: Sendable {
     guard let previous = observation.previous else { return nil }
     let report = observation.report
     guard isWorthSaying(report) else { return nil }
+    // What comes from a server is escaped where it enters; `printable` is for what got past that.
     return JournalEntry(
-      priority(of: report), "\(report.name): \(sentence(report))", id: MessageID(stateNamed: report.state.rawValue),
+      priority(of: report), printable("\(report.name): \(sentence(report))"),
+      id: MessageID(stateNamed: report.state.rawValue),
       fields: [
         .attachment: report.name, .device: report.device, .server: report.server, .export: report.export,
         .state: report.state.rawValue, .previousState: previous.rawValue,
@@ -37,14 +39,18 @@ package struct Chronicle: Sendable {
     case .attached:
       lastFailure = nil
       return true
-    case .stopped, .degraded, .reconnecting, .detaching:
+    case .detaching:
+      // Where there is no device, `stopped` follows at once.
+      return report.device != nil
+    case .stopped, .degraded, .reconnecting:
       return true
     }
   }
 
   private func priority(of report: AttachmentReport) -> JournalEntry.Priority {
     switch report.state {
-    case .stopped, .attached, .detaching: .info
+    case .attached, .detaching: .info
+    case .stopped: report.failure?.phase == .detaching ? .warning : .info
     case .connecting: report.failure == nil ? .info : .warning
     case .waiting, .degraded, .reconnecting: .warning
     case .failed: .error
@@ -55,7 +61,8 @@ package struct Chronicle: Sendable {
     let server = report.server ?? "the server"
     let device = report.device ?? "a device"
     switch report.state {
-    case .stopped: return "stopped"
+    // Any other failure is an older one, which the stop has made irrelevant.
+    case .stopped: return report.failure?.phase == .detaching ? "stopped, but \(reason(report))" : "stopped"
     case .connecting: return report.failure.map { "connecting again: \($0.message)" } ?? "connecting"
     case .attached:
       let size = report.size.map { ", \(sizeText(Int64(clamping: $0)))" } ?? ""

@@ -9,8 +9,8 @@ import Systemd
 
 /// The daemon's life: reads the configuration, starts the supervisor, tells systemd, obeys signals.
 ///
-/// Concurrency model: an actor on the supervisor's queue, so that both see one order of events; a reload and a stop
-/// are tasks on it, one at a time.
+/// Concurrency model: an actor on the supervisor's queue, so that both see one order of events and it can ask the
+/// supervisor without waiting. Only a start and a stop wait; whatever follows a wait looks at the phase again.
 package actor Daemon {
   package struct Options: Sendable {
     package var paths: ConfigurationPaths
@@ -26,10 +26,9 @@ package actor Daemon {
   }
 
   private enum Phase {
-    /// `reload`: asked for meanwhile.
-    case starting(reload: Bool)
+    /// `reloadWanted`: a reload was asked for meanwhile.
+    case starting(reloadWanted: Bool)
     case running
-    case reloading(again: Bool)
     case stopping
   }
 
@@ -39,7 +38,7 @@ package actor Daemon {
   private let log: Log
   private let manager: ServiceManager
   private let supervisor: Supervisor
-  private var phase = Phase.starting(reload: false)
+  private var phase = Phase.starting(reloadWanted: false)
   private var report: DaemonReport
   private var settings = DaemonSettings()
   private var control: ControlServer?
@@ -62,25 +61,36 @@ package actor Daemon {
 
   /// Starts and returns; the process then belongs to Dispatch, and ends by `exit` when a signal asks for it.
   package func start() async {
-    watchSignals()
+    await watchSignals()
+    guard case .starting = phase else { return }
     startWatchdog()
     guard await startControl() else { exit(EXIT_FAILURE) }
     await supervisor.onChange { [weak self] in
       guard let self else { return }
       assumeIsolated { $0.statusChanged() }
     }
+    guard case .starting = phase else { return }
     let loaded = load()
+    if loaded.configuration == nil {
+      let share = "\(loaded.sound.attachments.count) of \(loaded.attachmentCount)"
+      log(.warning, "the configuration has errors: only what is right of it is in force, attachments: \(share)")
+    }
     settings = loaded.sound.daemon
-    await supervisor.reconcile(loaded.sound.attachments)
+    reconcile(loaded.sound.attachments)
     let limit = settings.startupTimeout
     tell([.extendTimeout(limit + .seconds(30))])
-    if await !supervisor.firstTries(within: limit) {
-      log(.warning, "not every attachment has been tried within the startup-timeout, proceeding anyway")
-    }
+    let untried = await supervisor.firstTries(within: limit)
     guard case .starting(let reloadWanted) = phase else { return }
+    if !untried.isEmpty {
+      let more = untried.count > 3 ? " and \(untried.count - 3) more" : ""
+      log(
+        .warning,
+        "the first try of \(untried.prefix(3).joined(separator: ", "))\(more) goes on beyond the startup-timeout, "
+          + "proceeding anyway")
+    }
     phase = .running
-    tell([.ready, .status(await snapshot().sentence)])
-    if reloadWanted { await reload() }
+    tell([.ready, .status(snapshot().sentence)])
+    if reloadWanted { reload() }
   }
 
   // MARK: Configuration
@@ -104,39 +114,36 @@ package actor Daemon {
     return loaded
   }
 
-  private func reload() async {
+  private func reload() {
     switch phase {
-    case .starting:
-      phase = .starting(reload: true)
-      return
-    case .reloading:
-      phase = .reloading(again: true)
-      return
-    case .stopping: return
-    case .running: break
+    case .starting: phase = .starting(reloadWanted: true)
+    case .running: reloadNow()
+    case .stopping: break
     }
-    phase = .reloading(again: false)
+  }
+
+  private func reloadNow() {
     tell([.reloading(), .status("reading the configuration")])
     let waiters = reloadWaiters
     reloadWaiters = []
     let loaded = load()
     if let configuration = loaded.configuration {
       settings = configuration.daemon
-      await supervisor.reconcile(configuration.attachments)
+      reconcile(configuration.attachments)
     } else {
       log(
         .error, "the configuration has errors: the one in force stays as it is (\(loaded.summary))",
         id: .configurationRejected)
     }
+    tell([.ready, .status(snapshot().sentence)])
     let errors = loaded.diagnostics.filter { $0.severity == .error }.map(\.description)
     for waiter in waiters {
-      waiter.resume(
-        returning: errors.isEmpty ? .success(()) : .failure(.configurationRefused(errors: errors)))
+      waiter.resume(returning: errors.isEmpty ? .success(()) : .failure(.configurationRefused(errors: errors)))
     }
-    guard case .reloading(let again) = phase else { return }
-    phase = .running
-    tell([.ready, .status(await snapshot().sentence)])
-    if again { await reload() }
+  }
+
+  private func reconcile(_ attachments: [AttachmentSpec]) {
+    supervisor.assumeIsolated { $0.reconcile(attachments) }
   }
 
   /// Reads the configuration again, and returns when it is in force.
@@ -144,16 +151,15 @@ package actor Daemon {
     if case .stopping = phase { throw .stopping }
     let result = await withCheckedContinuation { continuation in
       reloadWaiters.append(continuation)
-      Task { await reload() }
+      reload()
     }
     try result.get()
   }
 
   // MARK: What is seen from outside
 
-  private func snapshot() async -> StatusSnapshot {
-    let attachments = await supervisor.reports()
-    return StatusSnapshot(daemon: report, attachments: attachments)
+  private func snapshot() -> StatusSnapshot {
+    StatusSnapshot(daemon: report, attachments: supervisor.assumeIsolated { $0.reports() })
   }
 
   private func startControl() async -> Bool {
@@ -163,11 +169,13 @@ package actor Daemon {
       guard let self else { return StatusSnapshot(daemon: DaemonReport(pid: getpid(), started: 0)) }
       return await snapshot()
     }
+    // Before it is asked to begin, so that a stop meanwhile ends it too.
+    control = server
     do throws(ControlError) {
       try await server.start()
-      control = server
       return true
     } catch {
+      control = nil
       guard case .alreadyServed = error else {
         log(.warning, "\(error), proceeding without the control socket: nbdattach status will not work")
         return true
@@ -179,17 +187,19 @@ package actor Daemon {
 
   /// Many changes at once make one STATUS=.
   private func statusChanged() {
-    guard !isStatusDue, case .running = phase else { return }
+    guard !isStatusDue else { return }
     isStatusDue = true
     supervisor.executor.queue.asyncAfter(deadline: .now() + 0.05) {
-      Task { await self.sendStatus() }
+      self.assumeIsolated { $0.sendStatus() }
     }
   }
 
-  private func sendStatus() async {
+  private func sendStatus() {
     isStatusDue = false
-    guard case .running = phase else { return }
-    tell([.status(await snapshot().sentence)])
+    switch phase {
+    case .starting, .running: tell([.status(snapshot().sentence)])
+    case .stopping: break
+    }
   }
 
   private func tell(_ notifications: [Notification]) {
@@ -208,8 +218,12 @@ package actor Daemon {
 
   // MARK: Signals
 
-  private func watchSignals() {
+  /// Returns when they are watched, before there is anything to leave behind: until then SIGTERM and SIGINT end the
+  /// process as they would any other.
+  private func watchSignals() async {
     signal(SIGPIPE, SIG_IGN)
+    // The configuration is not read yet, so that a reload has nothing to do.
+    signal(SIGHUP, SIG_IGN)
     for (number, body) in [
       (SIGHUP, { @Sendable (daemon: Daemon) in await daemon.reload() }),
       (SIGTERM, { @Sendable (daemon: Daemon) in await daemon.stop() }),
@@ -218,13 +232,15 @@ package actor Daemon {
       // this process, so that a restart is a stop.
       (SIGUSR1, { @Sendable (daemon: Daemon) in await daemon.stop() }),
     ] {
-      signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: supervisor.executor.queue)
       source.setEventHandler { [weak self] in
         guard let self else { return }
         Task { await body(self) }
       }
-      source.activate()
+      await withCheckedContinuation { continuation in
+        source.setRegistrationHandler { continuation.resume() }
+        source.activate()
+      }
       signals.append(source)
     }
   }
@@ -235,10 +251,12 @@ package actor Daemon {
     for waiter in reloadWaiters { waiter.resume(returning: .failure(.stopping)) }
     reloadWaiters = []
     let timeout = settings.stopTimeout
-    tell([.stopping, .status("detaching"), .extendTimeout(timeout + .seconds(15))])
-    await supervisor.stopAll(timeout: timeout)
+    tell([.stopping, .status("detaching"), .extendTimeout(timeout + Supervisor.stopMargin + .seconds(5))])
+    if await !supervisor.stopAll(timeout: timeout) {
+      log(.warning, "not everything was detached within the stop-timeout, proceeding anyway")
+    }
     await control?.stop()
-    log(.info, "stopped")
+    log(.info, "the daemon ends")
     exit(EXIT_SUCCESS)
   }
 }

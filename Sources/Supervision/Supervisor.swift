@@ -6,8 +6,8 @@ package import Systemd
 
 /// Compares what is declared with what runs, and starts, changes and stops workers.
 ///
-/// Concurrency model: an actor on a serial queue of its own. Workers report on their queues; the reports are put on
-/// this one in order.
+/// Concurrency model: an actor on a serial queue of its own. Workers report on their queues, and get their orders there;
+/// both go from queue to queue, so that they arrive in the order in which they were given. Reconciling never awaits.
 package actor Supervisor {
   package nonisolated let executor = QueueExecutor(label: "supervisor")
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
@@ -38,22 +38,29 @@ package actor Supervisor {
   private let sysfs: NBDSysfs
   private let makeDevice: MakeDevice
   private let procfs: String
+  private let deferredInterval: Duration
   private var entries: [String: Entry] = [:]
   /// Started, and neither attached nor refused yet.
   private var untried: Set<String> = []
-  private var readyWaiters: [FirstAnswer<Bool>] = []
+  private var readyWaiters: [FirstAnswer<Void>] = []
   private var onChange: (@Sendable () -> Void)?
   private var deferredTimer: (any DispatchSourceTimer)?
+  /// Nothing is started any more.
+  private var isStopping = false
 
-  /// How often a device that is in use is looked at again.
-  private static let deferredInterval: Duration = .seconds(5)
+  /// How much longer than its timeout stopping may take, before what does not end is left behind: workers force what
+  /// they can't have in order.
+  package static let stopMargin: Duration = .seconds(10)
 
+  /// - Parameter deferredInterval: how often a device that is in use is looked at again.
   package init(
-    log: Log, sysfs: NBDSysfs = NBDSysfs(), procfs: String = "/proc", makeDevice: @escaping MakeDevice
+    log: Log, sysfs: NBDSysfs = NBDSysfs(), procfs: String = "/proc", deferredInterval: Duration = .seconds(5),
+    makeDevice: @escaping MakeDevice
   ) {
     self.log = log
     self.sysfs = sysfs
     self.procfs = procfs
+    self.deferredInterval = deferredInterval
     self.makeDevice = makeDevice
   }
 
@@ -76,32 +83,35 @@ package actor Supervisor {
   // MARK: Reconciling
 
   /// Makes what runs what is declared. Returns at once; what waits tries again now.
-  package func reconcile(_ declared: [AttachmentSpec]) async {
+  package func reconcile(_ declared: [AttachmentSpec]) {
+    if isStopping { return }
     var running: [String: AttachmentSpec] = [:]
     for (name, entry) in entries {
       if case .leaving = entry.phase { continue }
       running[name] = entry.spec
     }
     let plan = Plan(declared: declared, running: running)
-    for (name, action) in plan.actions.sorted(by: { $0.key < $1.key }) { await apply(action, to: name) }
+    for (name, action) in plan.actions.sorted(by: { $0.key < $1.key }) { apply(action, to: name) }
     for (name, entry) in entries {
       if case .leaving(.some) = entry.phase, plan.actions[name] == nil { entries[name]?.phase = .leaving(next: nil) }
     }
     scheduleDeferredCheck()
   }
 
-  private func apply(_ action: Plan.Action, to name: String) async {
+  private func apply(_ action: Plan.Action, to name: String) {
     switch action {
     case .start(let spec):
       if entries[name] != nil { entries[name]?.phase = .leaving(next: spec) } else { start(spec) }
     case .keep:
       entries[name]?.phase = .running
-      await entries[name]?.worker.retry()
+      order(name) { $0.retry() }
     case .update(let spec):
       entries[name]?.phase = .running
       entries[name]?.spec = spec
-      await entries[name]?.worker.update(spec)
-      await entries[name]?.worker.retry()
+      order(name) { worker in
+        worker.update(spec)
+        worker.retry()
+      }
     case .replace, .stop:
       leaveUnlessInUse(name, action)
     }
@@ -115,14 +125,19 @@ package actor Supervisor {
     entries[spec.name] = Entry(
       worker: worker, spec: spec, report: AttachmentReport(name: spec.name, state: .stopped, since: wallClockNow()))
     untried.insert(spec.name)
-    Task { await worker.start() }
+    order(spec.name) { $0.start() }
+  }
+
+  /// A task would not do: two of them may begin in any order, and a start that follows its stop is never stopped again.
+  private func order(_ name: String, _ body: @escaping @Sendable (isolated AttachmentWorker) -> Void) {
+    guard let worker = entries[name]?.worker else { return }
+    worker.executor.queue.async { worker.assumeIsolated(body) }
   }
 
   /// A device in use is never taken away because of a file: the change waits until nothing uses it.
   private func leaveUnlessInUse(_ name: String, _ action: Plan.Action) {
     guard let entry = entries[name] else { return }
-    // A device that has lost its link has nothing more to lose.
-    let uses = entry.report.holdsDevice ? uses(of: entry).map(\.description) : []
+    let uses = uses(of: entry).map(\.description)
     if uses.isEmpty {
       let next: AttachmentSpec? = if case .replace(let spec) = action { spec } else { nil }
       return leave(name, next: next)
@@ -150,12 +165,15 @@ package actor Supervisor {
     guard case .leaving(let next) = entries[name]?.phase else { return }
     entries[name] = nil
     settled(name)
-    if let next { start(next) }
+    if let next, !isStopping { start(next) }
     onChange?()
   }
 
+  /// A device that has lost its link has nothing more to lose, and its number may be another program's by now.
   private func uses(of entry: Entry) -> [DeviceUse] {
-    guard let index = entry.report.device.flatMap({ Int($0.dropFirst("/dev/nbd".count)) }) else { return [] }
+    guard entry.report.holdsDevice,
+      let index = entry.report.device.flatMap({ Int($0.dropFirst("/dev/nbd".count)) })
+    else { return [] }
     return DeviceUse.uses(ofDevice: index, sysfs: sysfs, procfs: procfs)
   }
 
@@ -165,7 +183,7 @@ package actor Supervisor {
     guard entries.values.contains(where: \.isDeferred) else { return }
     let timer = DispatchSource.makeTimerSource(queue: executor.queue)
     timer.setEventHandler { [weak self] in self?.assumeIsolated { $0.checkDeferred() } }
-    timer.schedule(deadline: .now() + Supervisor.deferredInterval.inSeconds, leeway: .seconds(1))
+    timer.schedule(deadline: .now() + deferredInterval.inSeconds, leeway: .milliseconds(100))
     timer.activate()
     deferredTimer = timer
   }
@@ -193,35 +211,50 @@ package actor Supervisor {
 
   private func settled(_ name: String) {
     guard untried.remove(name) != nil, untried.isEmpty else { return }
-    for waiter in readyWaiters { waiter.give(true) }
+    for waiter in readyWaiters { waiter.give(()) }
     readyWaiters = []
   }
 
-  /// Waits until every attachment has succeeded or failed its first try; whether they all have within `timeout`.
-  package func firstTries(within timeout: Duration) async -> Bool {
-    if untried.isEmpty { return true }
-    return await withCheckedContinuation { continuation in
-      let answer = FirstAnswer(continuation)
-      readyWaiters.append(answer)
-      answer.give(false, after: timeout)
+  /// Waits until every attachment has succeeded or failed its first try, but no longer than `timeout`; the names of
+  /// those that have not, in order.
+  package func firstTries(within timeout: Duration) async -> [String] {
+    if !untried.isEmpty {
+      await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+        let answer = FirstAnswer(continuation)
+        readyWaiters.append(answer)
+        answer.give((), after: timeout)
+      }
     }
+    return untried.sorted()
   }
 
   // MARK: Stopping
 
-  /// Detaches everything, in parallel. What is in use is written out first and named: a device of the classic
+  /// Detaches everything, in parallel, and starts nothing more; whether all of it has ended, which is waited for no
+  /// longer than `timeout` and `margin`. What is in use is written out first and named: a device of the classic
   /// interface can't outlive this process (drivers/block/nbd.c: NBD_DO_IT is this process's own call).
-  package func stopAll(timeout: Duration) async {
+  package func stopAll(timeout: Duration, margin: Duration = Supervisor.stopMargin) async -> Bool {
+    isStopping = true
     deferredTimer?.cancel()
     deferredTimer = nil
-    await withDiscardingTaskGroup { group in
-      for (name, entry) in entries {
-        let uses = uses(of: entry)
-        if !uses.isEmpty { sayInUse(name, entry.report.device, uses) }
-        group.addTask {
-          await Supervisor.writeOut(uses, within: timeout / 2)
-          await entry.worker.stop(timeout: timeout / 2)
+    let departures = entries.map { name, entry in
+      let uses = uses(of: entry)
+      if !uses.isEmpty { sayInUse(name, entry.report.device, uses) }
+      return (worker: entry.worker, uses: uses)
+    }
+    return await withCheckedContinuation { continuation in
+      let answer = FirstAnswer(continuation)
+      answer.give(false, after: timeout + margin)
+      Task {
+        await withDiscardingTaskGroup { group in
+          for (worker, uses) in departures {
+            group.addTask {
+              await Supervisor.writeOut(uses, within: timeout / 2)
+              await worker.stop(timeout: timeout / 2)
+            }
+          }
         }
+        answer.give(true)
       }
     }
   }
@@ -229,8 +262,8 @@ package actor Supervisor {
   private func sayInUse(_ name: String, _ device: String?, _ uses: [DeviceUse]) {
     log(
       .warning,
-      "\(name): \(device ?? "its device") is \(uses.map(\.description).joined(separator: ", ")): what is mounted is "
-        + "written out, but the classic kernel interface can't keep a device without its daemon, so its I/O fails now",
+      "\(name): \(device ?? "its device") is \(uses.map(\.description).joined(separator: ", ")): it is written out and "
+        + "detached all the same, because the classic kernel interface keeps no device without its daemon",
       id: .leftInUse, fields: [.attachment: name, .device: device])
   }
 

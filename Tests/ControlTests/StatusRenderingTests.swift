@@ -63,6 +63,13 @@ struct StatusTableTests {
     #expect(table(snapshot()) == "No attachments are configured.")
   }
 
+  @Test("says of an attachment that works why it is only kept for the time being")
+  func kept() {
+    var report = attachedReport()
+    report.activity = "removed from the configuration, and kept while mounted on /srv"
+    #expect(table(snapshot([report])).hasSuffix("\n  removed from the configuration, and kept while mounted on /srv"))
+  }
+
   @Test("says what is wrong with the configuration")
   func configurationError() {
     let text = table(snapshot([attachedReport()], configurationError: "a.yaml:3:1: unknown key\nfoo"))

@@ -1,0 +1,153 @@
+import Testing
+
+@testable import AttachmentModel
+
+@Suite("every state with every event")
+struct LifecycleTableTests {
+  /// Rows: states, each in all its shapes. Columns: events, of the current generation. `-`: nothing changes.
+  ///
+  /// `pausing` and `trying` are the two ways of a repair; `*`: the settled binding; `+`: to be started again.
+  static let table = """
+    state            | start      stop       retry      succeeded  failed     hopeless   lost       lostHeld   oneLost    released   retryTimer settleTimer holdTimer
+    stopped          | connecting -          -          -          -          -          -          -          -          -          -          -           -
+    connecting       | -          leaving    -          attached   waiting    failed     -          -          -          -          -          -           -
+    attached         | -          releasing  -          -          -          -          waiting    holding    degraded   -          -          attached*   -
+    attached*        | -          releasing  -          -          -          -          connecting recovering repairing  -          -          -           -
+    degraded         | -          releasing  repairing  -          -          -          connecting holding    -          -          repairing  -           -
+    repairing        | -          leaving    -          attached   degraded   degraded   connecting recovering -          -          -          -           -
+    holding          | -          releasing  recovering -          -          -          -          -          -          -          recovering -           waiting
+    recovering       | -          leaving    -          attached   holding    holding    -          -          -          -          -          -           connecting
+    waiting          | -          releasing  connecting -          -          -          -          -          -          -          connecting -           -
+    failed           | -          releasing  connecting -          -          -          -          -          -          -          connecting -           -
+    leaving          | leaving+   -          -          releasing  releasing  releasing  -          -          -          -          -          -           -
+    leaving+         | -          leaving    -          releasing+ releasing+ releasing+ -          -          -          -          -          -           -
+    releasing        | releasing+ -          -          -          -          -          -          -          -          stopped    -          -           -
+    releasing+       | -          releasing  -          -          -          -          -          -          -          connecting -          -           -
+    """
+
+  /// One field of the table.
+  struct Transition: Sendable, CustomTestStringConvertible {
+    let state: String
+    let event: String
+    let next: String
+    var testDescription: String { "\(state) + \(event)" }
+  }
+
+  static let transitions: [Transition] = {
+    let lines = table.split(separator: "\n").map { $0.split { $0 == " " || $0 == "|" }.map(String.init) }
+    let events = lines[0].dropFirst()
+    return lines.dropFirst().flatMap { row in
+      zip(events, row.dropFirst()).map { Transition(state: row[0], event: $0, next: $1 == "-" ? row[0] : $1) }
+    }
+  }()
+
+  @Test(
+    "leads where the table says, and nothing is left under way that the state does not mean", arguments: transitions)
+  func leads(transition: Transition) throws {
+    var world = try Self.world(in: transition.state)
+    #expect(Self.name(of: world.state) == transition.state)
+    world.handle(try Self.event(transition.event, in: world))
+    #expect(Self.name(of: world.state) == transition.next)
+    #expect(world.violations == [])
+  }
+
+  @Test("answers of an older generation change nothing", arguments: Set(transitions.map(\.state)).sorted())
+  func stale(state: String) throws {
+    var world = try Self.world(in: state)
+    let before = world.machine
+    for generation in [0, world.newest + 1] {
+      for event in [
+        Lifecycle.Event.attemptSucceeded(generation), .attemptFailed(generation, .passing), .released(generation),
+        .attemptFailed(generation, .hopeless), .linksLost(generation, remaining: 0, holdsIO: false, .lost),
+        .linksLost(generation, remaining: 1, holdsIO: true, .lost),
+        .timerFired(Lifecycle.Timer(purpose: .retry, generation: generation)),
+        .timerFired(Lifecycle.Timer(purpose: .settle, generation: generation)),
+      ] {
+        #expect(world.handle(event) == [])
+        #expect(world.machine == before)
+      }
+    }
+    #expect(world.violations == [])
+  }
+
+  @Test("a stop always ends in `stopped`, once what is under way has answered", arguments: transitions)
+  func stops(transition: Transition) throws {
+    var world = try Self.world(in: transition.state)
+    world.handle(try Self.event(transition.event, in: world))
+    world.handle(.stop)
+    if let attempt = world.attempt { world.handle(.attemptFailed(attempt, .passing)) }
+    if let detachment = world.detachment { world.handle(.released(detachment)) }
+    #expect(world.state == .stopped)
+    #expect(world.timers.isEmpty)
+    #expect(world.violations == [])
+  }
+
+  // MARK: From the table's words to machines, and back
+
+  /// The shortest way into a state of the table.
+  private static func world(in state: String) throws -> LifecycleWorld {
+    var world = LifecycleWorld(reconnectTimeout: .seconds(60))
+    for event in try #require(paths[state], "no path to \(state)") {
+      world.handle(try Self.event(event, in: world))
+    }
+    return world
+  }
+
+  private static let paths: [String: [String]] = [
+    "stopped": [],
+    "connecting": ["start"],
+    "attached": ["start", "succeeded"],
+    "attached*": ["start", "succeeded", "settleTimer"],
+    "degraded": ["start", "succeeded", "oneLost"],
+    "repairing": ["start", "succeeded", "settleTimer", "oneLost"],
+    "holding": ["start", "succeeded", "lostHeld"],
+    "recovering": ["start", "succeeded", "settleTimer", "lostHeld"],
+    "waiting": ["start", "failed"],
+    "failed": ["start", "hopeless"],
+    "leaving": ["start", "stop"],
+    "leaving+": ["start", "stop", "start"],
+    "releasing": ["start", "succeeded", "stop"],
+    "releasing+": ["start", "succeeded", "stop", "start"],
+  ]
+
+  private static func event(_ name: String, in world: LifecycleWorld) throws -> Lifecycle.Event {
+    let attempt = world.attempt ?? world.newest
+    let binding = world.binding ?? world.newest
+    func timer(_ purpose: Lifecycle.Timer.Purpose) -> Lifecycle.Timer {
+      world.timers.keys.first { $0.purpose == purpose }
+        ?? Lifecycle.Timer(purpose: purpose, generation: purpose == .reconnectTimeout ? 0 : world.newest)
+    }
+    let events: [String: Lifecycle.Event] = [
+      "start": .start,
+      "stop": .stop,
+      "retry": .retry,
+      "succeeded": .attemptSucceeded(attempt),
+      "failed": .attemptFailed(attempt, .passing),
+      "hopeless": .attemptFailed(attempt, .hopeless),
+      "lost": .linksLost(binding, remaining: 0, holdsIO: false, .lost),
+      "lostHeld": .linksLost(binding, remaining: 0, holdsIO: true, .lost),
+      "oneLost": .linksLost(binding, remaining: 1, holdsIO: true, .lost),
+      "released": .released(world.detachment ?? world.newest),
+      "retryTimer": .timerFired(timer(.retry)),
+      "settleTimer": .timerFired(timer(.settle)),
+      "holdTimer": .timerFired(timer(.reconnectTimeout)),
+    ]
+    return try #require(events[name], "no event \(name)")
+  }
+
+  private static func name(of state: Lifecycle.State) -> String {
+    switch state {
+    case .stopped: "stopped"
+    case .connecting: "connecting"
+    case .attached(let binding): binding.hasSettled ? "attached*" : "attached"
+    case .degraded(_, .pausing): "degraded"
+    case .degraded(_, .trying): "repairing"
+    case .reconnecting(.pausing): "holding"
+    case .reconnecting(.trying): "recovering"
+    case .waiting: "waiting"
+    case .failed: "failed"
+    case .detaching(.awaitingAttempt(_, let startAgain)): startAgain ? "leaving+" : "leaving"
+    case .detaching(.awaitingRelease(_, let startAgain)): startAgain ? "releasing+" : "releasing"
+    }
+  }
+}
