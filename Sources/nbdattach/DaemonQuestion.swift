@@ -29,10 +29,11 @@ struct DaemonQuestion: ParsableArguments {
 }
 
 /// An attachment's name, which the shell completes by asking the daemon.
-let attachmentNames = CompletionKind.custom { _, _, _ in
+let attachmentNames = CompletionKind.custom { words, _, _ in
+  let named = zip(words, words.dropFirst()).first { option, _ in option == "--socket" }?.1
   // A shell that hangs is worse than one that completes nothing.
-  let document = try? ControlClient(timeout: .seconds(1)).status()
-  return document?.attachments.map(\.name) ?? []
+  let client = ControlClient(path: named ?? ControlServer.standardPath, timeout: .seconds(1))
+  return (try? client.status())?.attachments.map(\.name) ?? []
 }
 
 /// Whether, and how long, to wait until an attachment is attached.
