@@ -21,14 +21,16 @@ package struct ControlClient: Sendable {
     struct Parameters: Encodable {
       var name: String?
     }
-    return try call(ControlMethod.status.rawValue, Parameters(name: name))
+    return try call(.status, Parameters(name: name))
   }
 
-  func call<Answer: Decodable>(_ method: String, _ parameters: some Encodable) throws(ControlError) -> Answer {
-    guard let message = try? JSONEncoder().encode(Call(method: method, parameters: parameters)) else {
+  func call<Answer: Decodable>(
+    _ method: ControlMethod, _ parameters: some Encodable, patience: Duration? = nil
+  ) throws(ControlError) -> Answer {
+    guard let message = try? JSONEncoder().encode(Call(method: method.rawValue, parameters: parameters)) else {
       throw .refused(error: "a parameter has no JSON form")
     }
-    let reply = try exchange(Array(message) + [0])
+    let reply = try exchange(Array(message) + [0], within: patience ?? timeout)
     let decoder = JSONDecoder()
     if let refusal = try? decoder.decode(Refusal.self, from: Data(reply)) { throw refusal.typed }
     guard let answer = try? decoder.decode(Success<Answer>.self, from: Data(reply)) else { throw .malformedReply }
@@ -36,7 +38,7 @@ package struct ControlClient: Sendable {
   }
 
   /// Sends one message, and returns the one that comes back, without its NUL.
-  private func exchange(_ message: [UInt8]) throws(ControlError) -> [UInt8] {
+  private func exchange(_ message: [UInt8], within timeout: Duration) throws(ControlError) -> [UInt8] {
     let connection = try ClientConnection(path: path, deadline: .now + timeout)
     defer { connection.close() }
     try connection.send(message)
@@ -61,13 +63,18 @@ package struct ControlClient: Sendable {
 
   private struct Refusal: Decodable {
     var error: String
-    var parameters: [String: VarlinkParameter]?
+    var parameters: [String: VarlinkValue]?
 
     var typed: ControlError {
-      if error == "org.nbdattach.NoSuchAttachment", case .string(let name)? = parameters?["name"] {
-        return .noSuchAttachment(name: name)
+      let parameters = parameters ?? [:]
+      if let action = ActionError(varlinkName: error, parameters: parameters) { return .action(action) }
+      switch error {
+      case "org.varlink.service.PermissionDenied": return .mayNotChange
+      // What an older daemon answers is MethodNotFound.
+      case "org.varlink.service.MethodNotImplemented", "org.varlink.service.MethodNotFound":
+        return .notImplemented(method: parameters["method"]?.string ?? "")
+      default: return .refused(error: error)
       }
-      return .refused(error: error)
     }
   }
 }

@@ -19,6 +19,8 @@ final class ControlConnection {
   let user: UInt32
   var phase = Phase.receiving
   var input: MessageBuffer
+  /// What makes the answer; cancelled with the connection.
+  var answering: Task<Void, Never>?
   private let fd: Int32
   private let reading: any DispatchSourceRead
   private let writing: any DispatchSourceWrite
@@ -60,6 +62,7 @@ final class ControlConnection {
 
   /// Ends it; no handler runs afterwards.
   func close() {
+    answering?.cancel()
     timer.cancel()
     reading.cancel()
     writing.cancel()
@@ -68,10 +71,18 @@ final class ControlConnection {
     if !isWritingArmed { writing.resume() }
   }
 
-  func expire(in duration: Duration) {
+  /// `nil`: never.
+  func expire(in duration: Duration?) {
+    guard let duration else { return timer.schedule(deadline: .distantFuture) }
     let (seconds, attoseconds) = duration.components
     let interval = Double(seconds) + Double(attoseconds) / 1e18
     timer.schedule(deadline: .now() + interval, leeway: .milliseconds(100))
+  }
+
+  /// Whether the client has closed its connection, not only its own side of it.
+  var isHungUp: Bool {
+    var descriptor = pollfd(fd: fd, events: 0, revents: 0)
+    return poll(&descriptor, 1, 0) > 0 && Int32(descriptor.revents) & (POLLHUP | POLLERR) != 0
   }
 
   enum Progress {

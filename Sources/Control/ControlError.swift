@@ -21,8 +21,12 @@ package enum ControlError: Error, Equatable, Sendable {
   case replyTooLong
   /// The answer is not what the interface says.
   case malformedReply
-  /// No attachment has this name.
-  case noSuchAttachment(name: String)
+  /// The caller may ask, but not change.
+  case mayNotChange
+  /// The daemon was asked to do something, or of something, and could not.
+  case action(ActionError)
+  /// This daemon does not know how.
+  case notImplemented(method: String)
   /// The daemon answered with an error that is none of the above.
   case refused(error: String)
 }
@@ -41,7 +45,9 @@ extension ControlError: CustomStringConvertible {
     case .closed: "nbdattachd closed the connection without an answer"
     case .replyTooLong: "the answer of nbdattachd is too long"
     case .malformedReply: "the answer of nbdattachd makes no sense"
-    case .noSuchAttachment(let name): "no attachment is called \"\(printable(name))\""
+    case .mayNotChange: "permission denied"
+    case .action(let error): error.description
+    case .notImplemented(let method): "this nbdattachd does not know how to (\(printable(method)))"
     case .refused(let error): "nbdattachd refused: \(printable(error))"
     }
   }
@@ -51,9 +57,11 @@ extension ControlError: CustomStringConvertible {
     switch self {
     case .notRunning: "start it with: systemctl start nbdattachd"
     case .permissionDenied: "ask as root, or as a member of the group nbdattach"
-    case .noSuchAttachment: "nbdattach status shows all of them"
+    case .mayNotChange: "only root may change what is attached"
+    case .action(let error): error.hint
     case .timedOut, .closed: "journalctl -u nbdattachd may say why"
-    case .malformedReply, .refused: "daemon and command may be of different versions: systemctl restart nbdattachd"
+    case .malformedReply, .notImplemented, .refused:
+      "daemon and command may be of different versions: systemctl restart nbdattachd"
     case .system, .pathTooLong, .notASocket, .alreadyServed, .replyTooLong: nil
     }
   }

@@ -1,7 +1,7 @@
 import Dispatch
 import Glibc
 
-/// Answers Varlink calls on a Unix socket: the daemon's side of `nbdattach status`.
+/// Answers Varlink calls on a Unix socket: the daemon's side of `nbdattach status`, `start` and so on.
 ///
 /// *Concurrency*: everything runs on one serial queue, which nothing blocks; only the answer itself is made elsewhere,
 /// by a task for each call. Every client is bounded by `ControlLimits` in length, number and time.
@@ -30,15 +30,16 @@ package actor ControlServer {
     var isPaused = false
   }
 
-  /// `status` is asked for each call, and for several at once.
+  /// `status` and `actions` are asked for each call, and for several at once.
   package init(
     path: String = ControlServer.standardPath, group: String? = ControlServer.standardGroup,
-    limits: ControlLimits = ControlLimits(), status: @escaping @Sendable () async -> StatusSnapshot
+    limits: ControlLimits = ControlLimits(), actions: ControlActions = ControlActions(),
+    status: @escaping @Sendable () async -> StatusSnapshot
   ) {
     self.path = path
     self.group = group
     self.limits = limits
-    service = ControlService(status: status)
+    service = ControlService(status: status, actions: actions)
   }
 
   /// Begins to listen. A server that has begun must be stopped before it is let go.
@@ -138,7 +139,9 @@ package actor ControlServer {
     connection.disarm()
     switch connection.phase {
     case .receiving: receive(id, connection)
-    case .answering: break
+    // Not armed again: the socket is readable because of the client's next call, or of a half-closed connection, whose
+    // client still takes the answer.
+    case .answering: if connection.isHungUp { close(id) }
     case .sending: send(id, connection)
     }
   }
@@ -164,15 +167,19 @@ package actor ControlServer {
   private func take(_ message: [UInt8], from id: UInt64, _ connection: ControlConnection) {
     guard let call = VarlinkCall(message) else { return close(id) }
     connection.phase = .answering
-    connection.expire(in: limits.answering)
-    Task { [service] in
-      let reply = await service.reply(to: call)
+    connection.expire(in: ControlService.isBounded(call) ? limits.answering : nil)
+    let mayChange = connection.user == limits.privilegedUser
+    connection.answering = Task { [service] in
+      let reply = await service.reply(to: call, mayChange: mayChange)
       answer(id, call.isOneway ? [] : reply.message + [0])
     }
+    if !call.isOneway { connection.armReading() }
   }
 
   private func answer(_ id: UInt64, _ bytes: [UInt8]) {
     guard let connection = connections[id] else { return }
+    connection.disarm()
+    connection.answering = nil
     connection.phase = .sending
     connection.setOutput(bytes)
     connection.expire(in: limits.sending)

@@ -3,34 +3,52 @@ import AttachmentModel
 /// The methods behind the control socket.
 struct ControlService: Sendable {
   let status: @Sendable () async -> StatusSnapshot
+  let actions: ControlActions
 
-  func reply(to call: VarlinkCall) async -> VarlinkReply {
+  /// `mayChange`: whether the caller is root.
+  func reply(to call: VarlinkCall, mayChange: Bool) async -> VarlinkReply {
     do throws(VarlinkError) {
       if call.isUpgrade { throw .invalidParameter("upgrade") }
       guard let method = ControlMethod(rawValue: call.method) else { throw ControlService.unknown(call.method) }
+      if method.isChange && !mayChange { throw .permissionDenied }
       switch method {
       case .getInfo:
         try call.expect([])
         return VarlinkReply(ServiceInfo(version: await status().daemon.version))
       case .getInterfaceDescription:
         try call.expect(["interface"])
-        guard let name = try call.string("interface") else { throw .invalidParameter("interface") }
+        let name = try call.required("interface", call.string("interface"))
         guard let interface = ControlInterface(rawValue: name) else { throw .interfaceNotFound(name) }
         return VarlinkReply(["description": interface.text])
       case .status:
         try call.expect(["name"])
         return VarlinkReply(try await document(of: call.string("name")))
+      case .start, .stop, .restart, .retry, .refresh, .reload, .endHolding:
+        guard let change = try ControlChange(method, call) else { throw .methodNotFound(call.method) }
+        try await perform(change, call.method)
+        return VarlinkReply([String: String]())
       }
     } catch {
       return VarlinkReply(error)
     }
   }
 
+  private func perform(_ change: ControlChange, _ method: String) async throws(VarlinkError) {
+    let isKnown: Bool
+    do throws(ActionError) { isKnown = try await actions.perform(change) } catch { throw .action(error) }
+    if !isKnown { throw .methodNotImplemented(method) }
+  }
+
+  /// Whether the answer has to come in time; that to a change may take as long as its client waits for it.
+  static func isBounded(_ call: VarlinkCall) -> Bool {
+    ControlMethod(rawValue: call.method)?.isChange != true
+  }
+
   private func document(of name: String?) async throws(VarlinkError) -> StatusDocument {
     var snapshot = await status()
     if let name {
       snapshot.attachments.removeAll { $0.name != name }
-      if snapshot.attachments.isEmpty { throw .noSuchAttachment(name) }
+      if snapshot.attachments.isEmpty { throw .action(.noSuchAttachment(name: name)) }
     }
     return StatusDocument(snapshot)
   }
@@ -46,6 +64,21 @@ enum ControlMethod: String, CaseIterable {
   case getInfo = "org.varlink.service.GetInfo"
   case getInterfaceDescription = "org.varlink.service.GetInterfaceDescription"
   case status = "org.nbdattach.Status"
+  case start = "org.nbdattach.Start"
+  case stop = "org.nbdattach.Stop"
+  case restart = "org.nbdattach.Restart"
+  case retry = "org.nbdattach.Retry"
+  case refresh = "org.nbdattach.Refresh"
+  case reload = "org.nbdattach.Reload"
+  case endHolding = "org.nbdattach.EndHolding"
+
+  /// Whether only root may call it.
+  var isChange: Bool {
+    switch self {
+    case .getInfo, .getInterfaceDescription, .status: false
+    case .start, .stop, .restart, .retry, .refresh, .reload, .endHolding: true
+    }
+  }
 }
 
 /// The interfaces of the service, by name.
@@ -69,20 +102,4 @@ struct ServiceInfo: Encodable {
   var version: String
   var url = "man:nbdattachd(8)"
   var interfaces = ControlInterface.allCases.map(\.rawValue)
-}
-
-extension VarlinkCall {
-  /// Refuses every parameter that is not among `names`.
-  fileprivate func expect(_ names: Set<String>) throws(VarlinkError) {
-    if let unknown = parameters.keys.filter({ !names.contains($0) }).min() { throw .invalidParameter(unknown) }
-  }
-
-  /// `nil`: absent or null.
-  fileprivate func string(_ name: String) throws(VarlinkError) -> String? {
-    switch parameters[name] {
-    case nil, .null: nil
-    case .string(let value): value
-    case .other: throw .invalidParameter(name)
-    }
-  }
 }

@@ -4,7 +4,7 @@ import FoundationEssentials
 struct VarlinkCall: Equatable {
   /// Interface and method: `org.nbdattach.Status`.
   var method: String
-  var parameters: [String: VarlinkParameter]
+  var parameters: [String: VarlinkValue]
   /// No answer is wanted, not even an error.
   var isOneway: Bool
   /// The connection shall speak another protocol after the answer.
@@ -23,27 +23,49 @@ struct VarlinkCall: Equatable {
 
   private struct Envelope: Decodable {
     var method: String
-    var parameters: [String: VarlinkParameter]?
+    var parameters: [String: VarlinkValue]?
     var oneway: Bool?
     var more: Bool?
     var upgrade: Bool?
   }
 }
 
-/// The value of a parameter, as far as our methods tell values apart.
-enum VarlinkParameter: Equatable, Decodable {
-  case null
-  case string(String)
-  case other
+extension VarlinkCall {
+  /// Refuses every parameter that is not among `names`.
+  func expect(_ names: Set<String>) throws(VarlinkError) {
+    if let unknown = parameters.keys.filter({ !names.contains($0) }).min() { throw .invalidParameter(unknown) }
+  }
 
-  init(from decoder: any Decoder) throws {
-    let container = try decoder.singleValueContainer()
-    if container.decodeNil() {
-      self = .null
-    } else if let string = try? container.decode(String.self) {
-      self = .string(string)
-    } else {
-      self = .other
+  /// `nil`: absent or null.
+  func string(_ name: String) throws(VarlinkError) -> String? {
+    switch parameters[name] ?? .null {
+    case .null: nil
+    case .string(let value): value
+    case .strings, .bool, .int, .other: throw .invalidParameter(name)
     }
+  }
+
+  /// `nil`: absent or null.
+  func bool(_ name: String) throws(VarlinkError) -> Bool? {
+    switch parameters[name] ?? .null {
+    case .null: nil
+    case .bool(let value): value
+    case .string, .strings, .int, .other: throw .invalidParameter(name)
+    }
+  }
+
+  /// Not negative; `nil`: absent or null.
+  func milliseconds(_ name: String) throws(VarlinkError) -> Duration? {
+    switch parameters[name] ?? .null {
+    case .null: return nil
+    case .int(let value) where value >= 0: return .milliseconds(value)
+    case .int, .string, .strings, .bool, .other: throw .invalidParameter(name)
+    }
+  }
+
+  /// The value of a parameter that must be there.
+  func required<Value>(_ name: String, _ value: Value?) throws(VarlinkError) -> Value {
+    guard let value else { throw .invalidParameter(name) }
+    return value
   }
 }

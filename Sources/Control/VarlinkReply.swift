@@ -26,7 +26,7 @@ struct VarlinkReply {
 
   private struct ErrorReply: Encodable {
     var error: String
-    var parameters: [String: String]
+    var parameters: [String: VarlinkValue]
   }
 }
 
@@ -34,24 +34,29 @@ struct VarlinkReply {
 enum VarlinkError: Error, Equatable {
   case interfaceNotFound(String)
   case methodNotFound(String)
+  case methodNotImplemented(String)
   case invalidParameter(String)
-  case noSuchAttachment(String)
+  case permissionDenied
+  case action(ActionError)
 
   var name: String {
     switch self {
     case .interfaceNotFound: "org.varlink.service.InterfaceNotFound"
     case .methodNotFound: "org.varlink.service.MethodNotFound"
+    case .methodNotImplemented: "org.varlink.service.MethodNotImplemented"
     case .invalidParameter: "org.varlink.service.InvalidParameter"
-    case .noSuchAttachment: "org.nbdattach.NoSuchAttachment"
+    case .permissionDenied: "org.varlink.service.PermissionDenied"
+    case .action(let error): error.varlinkName
     }
   }
 
-  var parameters: [String: String] {
+  var parameters: [String: VarlinkValue] {
     switch self {
-    case .interfaceNotFound(let name): ["interface": name]
-    case .methodNotFound(let name): ["method": name]
-    case .invalidParameter(let name): ["parameter": name]
-    case .noSuchAttachment(let name): ["name": name]
+    case .interfaceNotFound(let name): ["interface": .string(name)]
+    case .methodNotFound(let name), .methodNotImplemented(let name): ["method": .string(name)]
+    case .invalidParameter(let name): ["parameter": .string(name)]
+    case .permissionDenied: [:]
+    case .action(let error): error.varlinkParameters
     }
   }
 }

@@ -45,6 +45,8 @@ package actor Daemon {
   private var signals: [any DispatchSourceSignal] = []
   private var watchdog: (any DispatchSourceTimer)?
   private var isStatusDue = false
+  /// Who waits for a reload that has not begun.
+  private var reloadWaiters: [CheckedContinuation<Result<Void, ActionError>, Never>] = []
 
   package init(_ options: Options) {
     self.options = options
@@ -122,6 +124,8 @@ package actor Daemon {
 
   private func reloadNow() {
     tell([.reloading(), .status("reading the configuration")])
+    let waiters = reloadWaiters
+    reloadWaiters = []
     let loaded = load()
     if let configuration = loaded.configuration {
       settings = configuration.daemon
@@ -132,10 +136,24 @@ package actor Daemon {
         id: .configurationRejected)
     }
     tell([.ready, .status(snapshot().sentence)])
+    let errors = loaded.diagnostics.filter { $0.severity == .error }.map(\.description)
+    for waiter in waiters {
+      waiter.resume(returning: errors.isEmpty ? .success(()) : .failure(.configurationRefused(errors: errors)))
+    }
   }
 
   private func reconcile(_ attachments: [AttachmentSpec]) {
     supervisor.assumeIsolated { $0.reconcile(attachments) }
+  }
+
+  /// Reads the configuration again, and returns when it is in force.
+  private func reloadForClient() async throws(ActionError) {
+    if case .stopping = phase { throw .stopping }
+    let result = await withCheckedContinuation { continuation in
+      reloadWaiters.append(continuation)
+      reload()
+    }
+    try result.get()
   }
 
   // MARK: What is seen from outside
@@ -145,7 +163,9 @@ package actor Daemon {
   }
 
   private func startControl() async -> Bool {
-    let server = ControlServer(path: options.controlPath) { [weak self] in
+    var actions = ControlActions()
+    actions.reload = { [weak self] () async throws(ActionError) in try await self?.reloadForClient() }
+    let server = ControlServer(path: options.controlPath, actions: actions) { [weak self] in
       guard let self else { return StatusSnapshot(daemon: DaemonReport(pid: getpid(), started: 0)) }
       return await snapshot()
     }
@@ -208,6 +228,9 @@ package actor Daemon {
       (SIGHUP, { @Sendable (daemon: Daemon) in await daemon.reload() }),
       (SIGTERM, { @Sendable (daemon: Daemon) in await daemon.stop() }),
       (SIGINT, { @Sendable (daemon: Daemon) in await daemon.stop() }),
+      // From systemd, where it restarts the service (RestartKillSignal=). A device of the classic interface can't outlive
+      // this process, so that a restart is a stop.
+      (SIGUSR1, { @Sendable (daemon: Daemon) in await daemon.stop() }),
     ] {
       let source = DispatchSource.makeSignalSource(signal: number, queue: supervisor.executor.queue)
       source.setEventHandler { [weak self] in
@@ -225,6 +248,8 @@ package actor Daemon {
   private func stop() async {
     if case .stopping = phase { return }
     phase = .stopping
+    for waiter in reloadWaiters { waiter.resume(returning: .failure(.stopping)) }
+    reloadWaiters = []
     let timeout = settings.stopTimeout
     tell([.stopping, .status("detaching"), .extendTimeout(timeout + Supervisor.stopMargin + .seconds(5))])
     if await !supervisor.stopAll(timeout: timeout) {

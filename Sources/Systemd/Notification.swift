@@ -54,7 +54,7 @@ package enum Notification: Equatable, Sendable {
     return String(line)
   }
 
-  private static func microseconds(_ duration: Duration) -> Int64 {
+  static func microseconds(_ duration: Duration) -> Int64 {
     let (seconds, attoseconds) = duration.components
     let (whole, isTooLong) = seconds.multipliedReportingOverflow(by: 1_000_000)
     return isTooLong ? .max : max(0, whole.addingReportingOverflow(attoseconds / 1_000_000_000_000).partialValue)

@@ -5,16 +5,26 @@ import Control
 struct NBDAttachCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "nbdattach",
-    abstract: "Show what nbdattachd keeps attached.",
+    abstract: "Show and steer what nbdattachd keeps attached.",
     discussion: """
       nbdattachd keeps network block devices attached as /etc/nbdattach declares them. This command shows how that \
-      goes, and looks at configurations and servers.
+      goes, steers it, and looks at configurations and servers.
 
-      Exit status: 0 yes, 1 no (something shown is not attached, or a check found errors), 2 could not ask (no \
-      daemon, no server, no permission), 64 wrong usage.
+      Exit status: 0 yes or done, 1 no (something shown is not attached, a check found errors, or it was not done), 2 \
+      could not ask (no daemon, no server, no permission), 64 wrong usage.
       """,
     version: programVersion,
-    subcommands: [StatusCommand.self, CheckCommand.self, ListCommand.self, InfoCommand.self]
+    groupedSubcommands: [
+      CommandGroup(
+        name: "Attachment",
+        subcommands: [
+          StatusCommand.self, StartCommand.self, StopCommand.self, RestartCommand.self, RetryCommand.self,
+          RefreshCommand.self,
+        ]),
+      CommandGroup(name: "Daemon", subcommands: [ReloadCommand.self, EndHoldingCommand.self]),
+      CommandGroup(
+        name: "Configuration and server", subcommands: [CheckCommand.self, ListCommand.self, InfoCommand.self]),
+    ]
   )
 }
 

@@ -16,34 +16,41 @@ struct StatusCommand: ParsableCommand {
       """
   )
 
-  @Argument(help: "The attachment to show.")
+  @Argument(help: "The attachment to show.", completion: attachmentNames)
   var name: String?
 
   @Flag(help: "Print JSON: what the Varlink method org.nbdattach.Status returns.")
   var json = false
 
-  @Option(help: ArgumentHelp("The daemon's socket.", valueName: "path"))
-  var socket = ControlServer.standardPath
+  @Flag(
+    help: ArgumentHelp(
+      "Go on showing changes until interrupted.",
+      discussion: "A terminal is drawn anew; anywhere else each change is a line."))
+  var watch = false
 
-  func run() throws {
-    let document: StatusDocument
-    do {
-      document = try ControlClient(path: socket).status(of: name)
-    } catch {
-      complain(error.description, hint: error.hint)
-      if case .noSuchAttachment = error { throw ExitCode.no }
-      throw ExitCode.unreachable
-    }
-    for line in try json ? [document.prettyJSON()] : lines(document) { print(line) }
-    if !document.attachments.allSatisfy(\.isAttached) { throw ExitCode.no }
+  @OptionGroup var daemon: DaemonQuestion
+
+  func validate() throws {
+    if watch && json { throw ValidationError("--watch prints no JSON; call the method Status again and again") }
   }
 
-  private func lines(_ document: StatusDocument) -> [String] {
-    let now = Date.now.timeIntervalSince1970
-    if name != nil, let attachment = document.attachments.first {
-      return StatusDetail(attachment, now: now).lines
+  func run() throws {
+    let document = try daemon.ask { client throws(ControlError) in try client.status(of: name) }
+    if watch {
+      let watcher = StatusWatcher(name: name, daemon: daemon)
+      if isatty(STDOUT_FILENO) == 1 { watcher.redraw(document) } else { watcher.printChanges(since: document) }
     }
-    return StatusTable(document, now: now).lines
+    let lines = try json ? [document.prettyJSON()] : document.lines(only: name, now: Date.now.timeIntervalSince1970)
+    for line in lines { print(line) }
+    if !document.attachments.allSatisfy(\.isAttached) { throw ExitCode.no }
+  }
+}
+
+extension StatusDocument {
+  /// What a person reads: of the one attachment called `name`, or of all.
+  func lines(only name: String?, now: Double) -> [String] {
+    if name != nil, let attachment = attachments.first { return StatusDetail(attachment, now: now).lines }
+    return StatusTable(self, now: now).lines
   }
 }
 

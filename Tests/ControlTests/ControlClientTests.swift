@@ -20,7 +20,7 @@ struct ControlClientTests {
     try await withServer(serving: snapshot([attachedReport("a"), attachedReport("b")])) { path in
       let document = try await blocking { try ControlClient(path: path).status(of: "b") }
       #expect(document.attachments.map(\.name) == ["b"])
-      await #expect(throws: ControlError.noSuchAttachment(name: "c")) {
+      await #expect(throws: ControlError.action(.noSuchAttachment(name: "c"))) {
         try await blocking { try ControlClient(path: path).status(of: "c") }
       }
     }
@@ -59,7 +59,10 @@ struct ControlClientTests {
       ("hello\0", ControlError.malformedReply), ("{}\0", .malformedReply),
       (#"{"parameters":{}}"# + "\0", .malformedReply),
       ("{\"err", .closed), ("", .closed), (#"{"error":"a.b.C"}"# + "\0", .refused(error: "a.b.C")),
-      (#"{"error":"org.nbdattach.NoSuchAttachment","parameters":{"name":"x"}}"# + "\0", .noSuchAttachment(name: "x")),
+      (
+        #"{"error":"org.nbdattach.NoSuchAttachment","parameters":{"name":"x"}}"# + "\0",
+        .action(.noSuchAttachment(name: "x"))
+      ),
       (String(repeating: "x", count: 5000), .replyTooLong),
     ])
   func answers(text: String, error: ControlError) async throws {
@@ -83,7 +86,9 @@ struct ControlClientTests {
   func descriptions() {
     let errors: [ControlError] = [
       .notRunning(path: "/x\n"), .permissionDenied(path: "/x"), .timedOut, .closed, .replyTooLong, .malformedReply,
-      .noSuchAttachment(name: "\u{1b}"), .refused(error: "\n"), .system(call: "bind", path: "/x", code: 13),
+      .action(.noSuchAttachment(name: "\u{1b}")), .action(.inUse(name: "\n", uses: ["\u{1b}"])), .mayNotChange,
+      .action(.failed(name: "a", message: "\n", hint: "b")), .notImplemented(method: "\n"), .refused(error: "\n"),
+      .system(call: "bind", path: "/x", code: 13),
       .pathTooLong(path: "/x"), .notASocket(path: "/x"), .alreadyServed(path: "/x"),
     ]
     for error in errors {

@@ -23,13 +23,17 @@ struct InterfaceTests {
   @Test(
     "have the same errors",
     arguments: [
-      VarlinkError.interfaceNotFound(""), .methodNotFound(""), .invalidParameter(""), .noSuchAttachment(""),
+      VarlinkError.interfaceNotFound(""), .methodNotFound(""), .methodNotImplemented(""), .invalidParameter(""),
+      .permissionDenied, .action(.noSuchAttachment(name: "")), .action(.inUse(name: "", uses: [])),
+      .action(.failed(name: "", message: "", hint: "")), .action(.timedOut(name: "", message: "", hint: "")),
+      .action(.configurationRefused(errors: [])), .action(.stopping),
     ])
   func errors(error: VarlinkError) throws {
     let interface = try #require(ControlInterface.allCases.first { error.name.hasPrefix($0.rawValue + ".") })
     let name = String(error.name.dropFirst(interface.rawValue.count + 1))
     let fields = try #require(try definition(interface).errors[name])
-    #expect(fields.map(\.name) == error.parameters.keys.sorted())
+    #expect(fields.map(\.name).sorted() == error.parameters.keys.sorted())
+    for field in fields { #expect((error.parameters[field.name]?.strings != nil) == field.isArray) }
   }
 
   @Test("have the same cases")

@@ -68,11 +68,12 @@ struct VarlinkCallTests {
 
 @Suite("answers")
 struct ControlServiceTests {
-  private let service = ControlService { snapshot([attachedReport("b"), fullReport("a")]) }
+  private let service = ControlService(
+    status: { snapshot([attachedReport("b"), fullReport("a")]) }, actions: ControlActions())
 
   private func reply(_ text: String) async throws -> String {
     let call = try #require(VarlinkCall(text.utf8))
-    return String(decoding: await service.reply(to: call).message, as: UTF8.self)
+    return String(decoding: await service.reply(to: call, mayChange: true).message, as: UTF8.self)
   }
 
   @Test("GetInfo names the interfaces")

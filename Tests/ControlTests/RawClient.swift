@@ -86,21 +86,22 @@ func withDirectory<Result>(_ body: (String) async throws -> Result) async throws
 
 /// A server at work that always tells the same, stopped afterwards.
 func withServer(
-  limits: ControlLimits = ControlLimits(), serving snapshot: StatusSnapshot = snapshot([attachedReport()]),
-  _ body: (String) async throws -> Void
+  limits: ControlLimits = ControlLimits(), actions: ControlActions = ControlActions(),
+  serving snapshot: StatusSnapshot = snapshot([attachedReport()]), _ body: (String) async throws -> Void
 ) async throws {
   let status: @Sendable () async -> StatusSnapshot = { snapshot }
-  try await withServer(limits: limits, status: status, body)
+  try await withServer(limits: limits, actions: actions, status: status, body)
 }
 
 /// A server at work, stopped afterwards.
 func withServer(
-  limits: ControlLimits, status: @escaping @Sendable () async -> StatusSnapshot,
+  limits: ControlLimits, actions: ControlActions = ControlActions(),
+  status: @escaping @Sendable () async -> StatusSnapshot,
   _ body: (String) async throws -> Void
 ) async throws {
   try await withDirectory { directory in
     let path = directory + "/control"
-    let server = ControlServer(path: path, group: nil, limits: limits, status: status)
+    let server = ControlServer(path: path, group: nil, limits: limits, actions: actions, status: status)
     try await server.start()
     do {
       try await body(path)

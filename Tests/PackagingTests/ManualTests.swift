@@ -78,6 +78,11 @@ struct Program: CustomTestStringConvertible {
     return try JSONDecoder().decode(Dump.self, from: Data(output("--experimental-dump-help").utf8)).command.flattened
   }
 
+  /// It stands beside the tests' own.
+  var executable: URL {
+    URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent().appending(path: name)
+  }
+
   func page() throws -> Page {
     let root = URL(filePath: #filePath).appending(path: "../../..").standardized
     return Page(
@@ -88,11 +93,9 @@ struct Program: CustomTestStringConvertible {
 
   func run(_ arguments: String...) throws -> (status: Int32, output: String) { try run(arguments) }
 
-  /// The program stands beside the tests' own.
-  private func run(_ arguments: [String]) throws -> (status: Int32, output: String) {
+  func run(_ arguments: [String]) throws -> (status: Int32, output: String) {
     let process = Process()
-    process.executableURL = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
-      .deletingLastPathComponent().appending(path: name)
+    process.executableURL = executable
     process.arguments = arguments
     let output = Pipe()
     process.standardOutput = output

@@ -96,7 +96,7 @@ struct NotificationTests {
 /// A service manager's end of a notification socket, in the abstract namespace.
 struct NotifySocket {
   let path: String
-  private let fd: Int32
+  let fd: Int32
 
   init() throws {
     let name = "nbdattach-test-\(getpid())"
