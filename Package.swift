@@ -51,13 +51,18 @@ let package = Package(
     // What runs.
     module("Attachment", ["AttachmentModel", "NBDProtocol", "LinuxKernel"]),
     module(
-      "Control", ["AttachmentModel"],
+      "Control", ["AttachmentModel", "LinuxKernel"],
       resources: [.embedInCode("org.nbdattach.varlink"), .embedInCode("org.varlink.service.varlink")]),
-    module("Supervision", ["Attachment", "AttachmentModel", "Configuration", "Control", "LinuxKernel", "Systemd"]),
+    module(
+      "Supervision",
+      ["NBDProtocol", "Attachment", "AttachmentModel", "Configuration", "Control", "LinuxKernel", "Systemd"]),
 
     // Programs: wire things together.
     program("nbdattachd", ["Supervision", "Configuration", "Control"]),
     program("nbdattach", ["Attachment", "AttachmentModel", "Configuration", "Control", "NBDProtocol"]),
+
+    // What tests of several modules stand on.
+    .target(name: "FakeDriver", dependencies: ["LinuxKernel"], path: "Tests/FakeDriver", swiftSettings: settings),
 
     tests("NBDProtocolTests", ["NBDProtocol"]),
     tests("AttachmentModelTests", ["AttachmentModel", "NBDProtocol"]),
@@ -65,14 +70,14 @@ let package = Package(
     tests("ConfigurationTests", ["Configuration", "AttachmentModel"]),
     tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),
-    tests("AttachmentTests", ["Attachment", "AttachmentModel", "NBDProtocol", "LinuxKernel"]),
+    tests("AttachmentTests", ["Attachment", "AttachmentModel", "FakeDriver", "NBDProtocol", "LinuxKernel"]),
     // Depends on the programs, so that they are built before it runs them.
     tests("PackagingTests", ["nbdattach", "nbdattachd", "Control"]),
     tests(
       "SupervisionTests",
       [
-        "nbdattach", "nbdattachd", "Attachment", "AttachmentModel", "Control", "LinuxKernel", "NBDProtocol",
-        "Supervision", "Systemd",
+        "nbdattach", "nbdattachd", "Attachment", "AttachmentModel", "Control", "FakeDriver", "LinuxKernel",
+        "NBDProtocol", "Supervision", "Systemd",
       ]),
   ],
   swiftLanguageModes: [.v6]

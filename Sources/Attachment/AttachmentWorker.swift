@@ -8,26 +8,39 @@ import NBDProtocol
 /// Concurrency model: an actor on a serial queue of its own. It never awaits between reading its state and writing it:
 /// what waits runs in a task that ends in one event. It knows neither configuration files nor systemd.
 package actor AttachmentWorker {
-  /// What happened: the new report, and the state before when that changed.
+  /// What happened: the new report, the state before when that changed, and the device's links when those changed.
   package struct Observation: Sendable {
     package let report: AttachmentReport
     package let previous: AttachmentReport.State?
+    package let bound: BoundDevice?
+
+    package init(report: AttachmentReport, previous: AttachmentReport.State?, bound: BoundDevice? = nil) {
+      self.report = report
+      self.previous = previous
+      self.bound = bound
+    }
   }
+
+  /// Makes an unbound device of the kernel interface that the spec wants.
+  package typealias MakeDevice = @Sendable (AttachmentSpec) async throws(Failure) -> any KernelDevice
 
   package nonisolated let executor: QueueExecutor
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
   package private(set) var spec: AttachmentSpec
-  package private(set) var report: AttachmentReport
-  private var lifecycle: Lifecycle
-  private var device: (any KernelDevice)?
+  package internal(set) var report: AttachmentReport
+  private(set) var lifecycle: Lifecycle
+  var device: (any KernelDevice)?
+  /// What the device was made from; any later link must offer the same.
+  var identity: DeviceIdentity?
   private var scope: AttemptScope?
   private var timers: [Lifecycle.Timer: any DispatchSourceTimer] = [:]
-  /// A device that ended before its attempt's success was told.
-  private var earlyEnd: (generation: Lifecycle.Generation, end: DeviceEnd)?
+  /// Links that were lost before the success of the attempt that made them was told.
+  private var earlyLoss: (generation: Lifecycle.Generation, loss: LinkLoss)?
   private var releaseTimeout = AttachmentWorker.defaultReleaseTimeout
   private var stopWaiters: [CheckedContinuation<Void, Never>] = []
-  private let makeDevice: @Sendable (AttachmentSpec) -> any KernelDevice
+  private var renewalWaiters: [CheckedContinuation<Failure?, Never>] = []
+  let makeDevice: MakeDevice
   private let observe: @Sendable (Observation) -> Void
 
   /// How long writing out and disconnecting may take before it is forced.
@@ -35,11 +48,9 @@ package actor AttachmentWorker {
 
   /// - Parameters:
   ///   - seed: of the back-off's jitter.
-  ///   - makeDevice: makes an unbound device of the kernel interface that the spec wants.
   ///   - observe: called on the worker's queue for each change, in order.
   package init(
-    _ spec: AttachmentSpec, seed: UInt64 = .random(in: .min ... .max),
-    makeDevice: @escaping @Sendable (AttachmentSpec) -> any KernelDevice,
+    _ spec: AttachmentSpec, seed: UInt64 = .random(in: .min ... .max), makeDevice: @escaping MakeDevice,
     observe: @escaping @Sendable (Observation) -> Void
   ) {
     self.spec = spec
@@ -52,6 +63,21 @@ package actor AttachmentWorker {
 
   package func start() { handle(.start) }
 
+  /// Takes over a device of a former process instead of starting.
+  package func adopt(_ device: any KernelDevice, as identity: DeviceIdentity) {
+    guard case .stopped = lifecycle.state else { return }
+    self.device = device
+    self.identity = identity
+    fill(from: device, identity)
+    handle(.adopted(isAlive: device.linkCount > 0))
+    let generation = lifecycle.currentGeneration
+    device.tellLosses(to: lossCallback(generation))
+    publishBinding()
+    if device.linkCount > 0, device.linkCount < identity.linkCount {
+      linksLost(LinkLoss(remaining: device.linkCount, holdsIO: true), generation)
+    }
+  }
+
   /// Tries now instead of at the end of the pause.
   package func retry() { handle(.retry) }
 
@@ -60,6 +86,25 @@ package actor AttachmentWorker {
     self.spec = spec
     lifecycle.backoff.policy = spec.retry
     lifecycle.reconnectTimeout = spec.reconnectTimeout
+    if let device, let parameters = identity?.parameters, parameters.reconnectTimeout != spec.reconnectTimeout {
+      identity?.parameters.reconnectTimeout = spec.reconnectTimeout
+      // Where it fails, the next links bring it.
+      Task { try? await device.holdIO(for: spec.reconnectTimeout) }
+    }
+    publishBinding()
+  }
+
+  /// Makes new links in place of those that are up, which also finds an export that has grown. Throws why it could not;
+  /// the old links are then as they were.
+  package func renew() async throws(Failure) {
+    handle(.renew)
+    guard case .degraded(_, .trying) = lifecycle.state else {
+      // It is on its way to new links already, or waits to be: now is as good a time as any.
+      handle(.retry)
+      return
+    }
+    let failure = await withCheckedContinuation { renewalWaiters.append($0) }
+    if let failure { throw failure }
   }
 
   /// Detaches in order and returns when nothing runs any more. What can't be written out and disconnected within
@@ -67,6 +112,16 @@ package actor AttachmentWorker {
   package func stop(timeout: Duration = AttachmentWorker.defaultReleaseTimeout) async {
     releaseTimeout = timeout
     handle(.stop)
+    await untilStopped()
+  }
+
+  /// Leaves the device to the kernel, for the next process, and returns when nothing runs here any more.
+  package func handOver() async {
+    handle(.handOver)
+    await untilStopped()
+  }
+
+  private func untilStopped() async {
     if case .stopped = lifecycle.state { return }
     await withCheckedContinuation { stopWaiters.append($0) }
   }
@@ -75,34 +130,33 @@ package actor AttachmentWorker {
 
   private func handle(_ event: Lifecycle.Event) {
     let effects = lifecycle.handle(event)
-    apply(event)
+    note(event)
     for effect in effects { perform(effect) }
     publish()
-    if case .stopped = lifecycle.state {
-      device = nil
-      let waiters = stopWaiters
-      stopWaiters = []
-      for waiter in waiters { waiter.resume() }
-    }
+    guard case .stopped = lifecycle.state else { return }
+    device = nil
+    identity = nil
+    for waiter in stopWaiters { waiter.resume() }
+    stopWaiters = []
+    endRenewal(Failure(.connecting, "the attachment was stopped", advice: .retry))
   }
 
   private func perform(_ effect: Lifecycle.Effect) {
     switch effect {
-    case .attempt(let generation):
-      let scope = AttemptScope(queue: executor.queue)
-      self.scope = scope
-      Task { await attempt(generation, in: scope) }
+    case .attempt(let generation): begin(generation, .replacingLost)
+    case .renew(let generation): begin(generation, .replacingAll)
     case .cancelAttempt:
       scope?.cancel()
     case .detach(let generation):
       Task { await release(generation) }
+    case .letGo:
+      device?.letGo()
     case .startTimer(let timer, let duration):
       start(timer, duration)
     case .cancelTimer(let timer):
       timers.removeValue(forKey: timer)?.cancel()
     case .stopHoldingIO:
-      // No device of today holds I/O without its own limit.
-      break
+      if let device { Task { await device.stopHoldingIO() } }
     }
   }
 
@@ -121,95 +175,44 @@ package actor AttachmentWorker {
     if timer.purpose == .retry { report.nextTry = wallClockNow() + duration.inSeconds }
   }
 
-  // MARK: Attempts
+  private func begin(_ generation: Lifecycle.Generation, _ placement: LinkPlacement) {
+    let scope = AttemptScope(queue: executor.queue)
+    self.scope = scope
+    Task { await attempt(generation, placement, in: scope) }
+  }
 
-  private func attempt(_ generation: Lifecycle.Generation, in scope: AttemptScope) async {
+  private func attempt(
+    _ generation: Lifecycle.Generation, _ placement: LinkPlacement, in scope: AttemptScope
+  ) async {
     do throws(Failure) {
-      try await connectAndBind(generation, in: scope)
+      try await connectAndBind(generation, placement, in: scope)
       handle(.attemptSucceeded(generation))
-      if let (ended, end) = earlyEnd, ended == generation {
-        earlyEnd = nil
-        deviceEnded(end, generation)
+      publishBinding()
+      if let (lost, loss) = earlyLoss, lost == generation {
+        earlyLoss = nil
+        linksLost(loss, generation)
       }
+      endRenewal(nil)
     } catch {
       handle(.attemptFailed(generation, error))
+      endRenewal(error)
     }
+    noticeLossDuringAttempt()
   }
 
-  /// Tries the servers in their order; when all fail, says of each why.
-  private func connectAndBind(_ generation: Lifecycle.Generation, in scope: AttemptScope) async throws(Failure) {
-    var failures: [(server: ServerURI, failure: Failure)] = []
-    for server in spec.servers {
-      do throws(Failure) {
-        return try await connectAndBind(server, generation, in: scope)
-      } catch {
-        failures.append((server, error))
-        // A device that can't be had is not the server's fault; the next one would meet the same.
-        if error.phase == .binding || error.isCancellation { break }
-      }
-    }
-    throw Failure.combined(failures)
+  private func endRenewal(_ failure: Failure?) {
+    let waiters = renewalWaiters
+    renewalWaiters = []
+    for waiter in waiters { waiter.resume(returning: failure) }
   }
 
-  private func connectAndBind(
-    _ server: ServerURI, _ generation: Lifecycle.Generation, in scope: AttemptScope
-  ) async throws(Failure) {
-    report.server = "\(server)"
-    report.export = server.exportName
-    let connector = Connector(server: server, scope: scope) { [self] step in
-      report.activity = step
-      publish()
-    }
-    let link = try await connector.link(timeout: spec.connectTimeout)
-    do throws(Failure) { try await bind(link, generation) } catch {
-      // The kernel has not got it, and a server may keep a client that does not take its leave.
-      ByteStream(link.socket, scope: scope).writeIfPossible(Request(.disconnect, cookie: 0).bytes)
-      throw error
-    }
-  }
-
-  private func bind(_ link: Link, _ generation: Lifecycle.Generation) async throws(Failure) {
-    let parameters = try parameters(for: link.export)
-    let device = device ?? makeDevice(spec)
-    self.device = device
-    report.activity = "binding"
-    publish()
-    try await device.bind(link, parameters, onEnd: endCallback(generation))
-    report.device = device.index.map { "/dev/nbd\($0)" }
-    report.size = parameters.size
-    report.blockSize = parameters.blockSize
-    report.isReadOnly = parameters.flags.contains(.readOnly)
-    report.kernelInterface = .ioctl
-    report.datapath = .direct
-  }
-
-  private func endCallback(_ generation: Lifecycle.Generation) -> @Sendable (DeviceEnd) -> Void {
-    let queue = executor.queue
-    return { [weak self] end in
-      queue.async { [weak self] in self?.assumeIsolated { $0.deviceEnded(end, generation) } }
-    }
-  }
-
-  private func parameters(for export: ExportInfo) throws(Failure) -> DeviceParameters {
-    if let expected = spec.expectedSize, export.size != expected {
-      throw Failure(
-        .comparing, "the export has \(export.size) bytes, and \(expected) are expected",
-        hint: "correct expect: { size: … }, or the export", advice: .giveUp)
-    }
-    let geometry: DeviceGeometry
-    do {
-      geometry = try DeviceGeometry(of: export, wantedBlockSize: spec.blockSize, largestBlockSize: systemPageSize())
-    } catch {
-      throw Failure(.comparing, error.message, advice: .giveUp)
-    }
-    // What the driver acts on; several connections are another matter than several that are allowed.
-    var flags = export.flags.intersection([
-      .hasFlags, .readOnly, .sendFlush, .sendFUA, .rotational, .sendTrim, .sendWriteZeroes,
-    ])
-    if spec.isReadOnly { flags.insert(.readOnly) }
-    return DeviceParameters(
-      blockSize: geometry.blockSize, size: geometry.size, maximumRequest: geometry.maximumRequest, flags: flags,
-      requestTimeout: spec.requestTimeout)
+  /// A link that was lost while others were being made was left to that attempt, which did not know of it or failed.
+  private func noticeLossDuringAttempt() {
+    guard case .attached(let binding) = lifecycle.state, let device, let identity,
+      device.linkCount < identity.linkCount
+    else { return }
+    let holdsIO = device.isAlive && identity.parameters.reconnectTimeout != .zero
+    linksLost(LinkLoss(remaining: device.linkCount, holdsIO: holdsIO), binding.generation)
   }
 
   private func release(_ generation: Lifecycle.Generation) async {
@@ -217,24 +220,28 @@ package actor AttachmentWorker {
     handle(.released(generation))
   }
 
-  private func deviceEnded(_ end: DeviceEnd, _ generation: Lifecycle.Generation) {
-    switch end {
-    case .released: break
-    case .lost(let code):
-      guard lifecycle.isBound(generation) else {
-        earlyEnd = (generation, end)
-        return
-      }
-      handle(
-        .linksLost(
-          generation, remaining: 0, holdsIO: device?.holdsIO ?? false, .linkLost(report.server, errnoCode: code)))
+  func lossCallback(_ generation: Lifecycle.Generation) -> @Sendable (LinkLoss) -> Void {
+    let queue = executor.queue
+    return { [weak self] loss in
+      queue.async { [weak self] in self?.assumeIsolated { $0.linksLost(loss, generation) } }
     }
+  }
+
+  private func linksLost(_ loss: LinkLoss, _ generation: Lifecycle.Generation) {
+    guard lifecycle.isBound(generation) else {
+      earlyLoss = (generation, loss)
+      return
+    }
+    handle(
+      .linksLost(
+        generation, remaining: loss.remaining, holdsIO: loss.holdsIO,
+        .linkLost(report.server, remaining: loss.remaining, errnoCode: loss.errnoCode)))
   }
 
   // MARK: Reports
 
   /// What an event says beyond the state that it leads to.
-  private func apply(_ event: Lifecycle.Event) {
+  private func note(_ event: Lifecycle.Event) {
     switch event {
     case .attemptSucceeded:
       report.failure = nil
@@ -243,20 +250,42 @@ package actor AttachmentWorker {
     case .linksLost(_, _, _, let failure):
       report.failure = failure
       report.losses += 1
-    case .start, .stop, .retry, .released, .timerFired: break
+    case .start, .adopted, .stop, .handOver, .renew, .retry, .released, .timerFired: break
     }
   }
 
-  private func publish() {
+  func publish() {
     let state = lifecycle.state
     let previous = report.state
     report.state = state.reported
     report.attempts = state.attempts ?? report.attempts
-    report.links = state.hasLinks ? 1 : 0
+    report.links = state.hasLinks ? device?.linkCount ?? 0 : 0
     if !state.isAttempting { report.activity = nil }
     if !state.isPausing { report.nextTry = nil }
     if previous != report.state { report.since = wallClockNow() }
     if case .stopped = state { report.device = nil }
     observe(Observation(report: report, previous: previous == report.state ? nil : previous))
+  }
+
+  /// Tells what the next process needs to take the device over.
+  private func publishBinding() {
+    guard let device, let identity, let index = device.index else { return }
+    observe(
+      Observation(
+        report: report, previous: nil,
+        bound: BoundDevice(
+          record: DeviceRecord(spec: spec, index: index, interface: device.interface, identity: identity),
+          sockets: device.sockets)))
+  }
+
+  func fill(from device: any KernelDevice, _ identity: DeviceIdentity) {
+    report.device = device.index.map { "/dev/nbd\($0)" }
+    report.server = "\(identity.server)"
+    report.export = identity.server.exportName
+    report.size = identity.parameters.size
+    report.blockSize = identity.parameters.blockSize
+    report.isReadOnly = identity.parameters.flags.contains(.readOnly)
+    report.kernelInterface = device.interface
+    report.datapath = .direct
   }
 }

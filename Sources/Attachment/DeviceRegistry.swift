@@ -8,13 +8,22 @@ import Synchronization
 package final class DeviceRegistry: Sendable {
   private struct State {
     var owners: [Int: String] = [:]
+    /// Numbers that the configuration names: for their attachments alone.
+    var named: [Int: String] = [:]
     var cursor = 0
+
+    func isAvailable(_ index: Int, to owner: String) -> Bool {
+      owners[index] == nil && named[index, default: owner] == owner
+    }
   }
 
   package let sysfs: NBDSysfs
   private let state = Mutex(State())
 
   package init(sysfs: NBDSysfs = NBDSysfs()) { self.sysfs = sysfs }
+
+  /// From now on these numbers are kept for the attachments that name them.
+  package func keep(_ named: [Int: String]) { state.withLock { $0.named = named } }
 
   /// Takes `index` for `owner`; the name of the attachment that has it already, else `nil`.
   package func reserve(_ index: Int, for owner: String) -> String? {
@@ -32,12 +41,24 @@ package final class DeviceRegistry: Sendable {
     return state.withLock { state in
       let start = indexes.firstIndex { $0 >= state.cursor } ?? 0
       for index in indexes[start...] + indexes[..<start]
-      where state.owners[index] == nil && !excluded.contains(index) && sysfs.occupancy(of: index) == .free {
+      where state.isAvailable(index, to: owner) && !excluded.contains(index) && sysfs.occupancy(of: index) == .free {
         state.owners[index] = owner
         state.cursor = index + 1
         return index
       }
       return nil
+    }
+  }
+
+  /// The same, or else the lowest number that has no device yet: netlink makes one on demand.
+  package func reserveFreeOrNew(for owner: String, excluding excluded: Set<Int>) -> Int {
+    if let index = reserveFree(for: owner, excluding: excluded) { return index }
+    let existing = Set(sysfs.indexes())
+    return state.withLock { state in
+      var index = 0
+      while existing.contains(index) || excluded.contains(index) || !state.isAvailable(index, to: owner) { index += 1 }
+      state.owners[index] = owner
+      return index
     }
   }
 

@@ -54,10 +54,11 @@ extension Failure {
   }
 
   /// Why a device that was attached is no longer.
-  static func linkLost(_ server: String?, errnoCode: Int32?) -> Failure {
+  static func linkLost(_ server: String?, remaining: Int, errnoCode: Int32?) -> Failure {
     let reason = errnoCode.map { ": " + SystemCallError.text(of: $0) } ?? ""
+    let what = remaining > 0 ? "a connection" : "the connection"
     return Failure(
-      .serving, "the connection to \(server ?? "the server") was lost\(reason)", errnoCode: errnoCode, advice: .retry)
+      .serving, "\(what) to \(server ?? "the server") was lost\(reason)", errnoCode: errnoCode, advice: .retry)
   }
 
   /// All servers of an attachment have failed, each for its reason. Hopeless only where all are.

@@ -1,6 +1,6 @@
 package import AttachmentModel
 import Glibc
-import LinuxKernel
+package import LinuxKernel
 import NBDProtocol
 import Synchronization
 
@@ -20,7 +20,7 @@ package final class IoctlDevice: KernelDevice {
   private struct Session {
     let device: Int32
     let socket: OpenFile
-    let onEnd: @Sendable (DeviceEnd) -> Void
+    var onLoss: @Sendable (LinkLoss) -> Void
     var releaseWanted = false
     var waiters: [@Sendable () -> Void] = []
   }
@@ -53,36 +53,51 @@ package final class IoctlDevice: KernelDevice {
     if let index = taken.withLock({ $0 }) { registry.release(index, by: name) }
   }
 
+  package var interface: KernelInterface { .ioctl }
   package var index: Int? { taken.withLock { $0 } }
-  package var holdsIO: Bool { false }
+  package var isAlive: Bool { linkCount > 0 }
+  package var linkCount: Int { sockets.count }
+  package var sockets: [OpenFile] {
+    state.withLock { state in
+      guard case .bound(let session) = state else { return [] }
+      return [session.socket]
+    }
+  }
 
   // MARK: Binding
 
   package func bind(
-    _ link: Link, _ parameters: DeviceParameters, onEnd: @escaping @Sendable (DeviceEnd) -> Void
+    _ links: [Link], _ parameters: DeviceParameters, _ placement: LinkPlacement,
+    onLoss: @escaping @Sendable (LinkLoss) -> Void
   ) async throws(Failure) {
+    guard let link = links.first else { return }
+    if placement == .replacingAll {
+      throw Failure(
+        .binding, "the classic kernel interface can't renew the link of a device in use",
+        hint: "restart the attachment while nothing uses it", advice: .giveUp)
+    }
     // A device that this attachment had before is the only one it wants: it comes back under the same number.
     if let index {
-      return try await bind(index, link, parameters, isOwn: true, onEnd)
+      return try await bind(index, link, parameters, isOwn: true, onLoss)
     }
     switch selection {
     case .index(let index):
       if let other = registry.reserve(index, for: name) { throw .reserved(index, by: other) }
-      do { try await bind(index, link, parameters, isOwn: false, onEnd) } catch {
+      do { try await bind(index, link, parameters, isOwn: false, onLoss) } catch {
         registry.release(index, by: name)
         throw error
       }
     case .anyFree:
-      try await bindAnyFree(link, parameters, onEnd)
+      try await bindAnyFree(link, parameters, onLoss)
     }
   }
 
   private func bindAnyFree(
-    _ link: Link, _ parameters: DeviceParameters, _ onEnd: @escaping @Sendable (DeviceEnd) -> Void
+    _ link: Link, _ parameters: DeviceParameters, _ onLoss: @escaping @Sendable (LinkLoss) -> Void
   ) async throws(Failure) {
     var excluded: Set<Int> = []
     while let index = registry.reserveFree(for: name, excluding: excluded) {
-      switch try await setUp(index, link, parameters, onEnd) {
+      switch try await setUp(index, link, parameters, onLoss) {
       case .running: return taken.withLock { $0 = index }
       case .busy:
         // Another program was quicker: the next one.
@@ -98,14 +113,14 @@ package final class IoctlDevice: KernelDevice {
 
   private func bind(
     _ index: Int, _ link: Link, _ parameters: DeviceParameters, isOwn: Bool,
-    _ onEnd: @escaping @Sendable (DeviceEnd) -> Void
+    _ onLoss: @escaping @Sendable (LinkLoss) -> Void
   ) async throws(Failure) {
     switch registry.sysfs.occupancy(of: index) {
     case .free: break
     case .missing: throw .missingDevice(index, count: registry.sysfs.indexes().count)
     case .inUse(let pid): throw .busy(index, pid: pid, isOwn: isOwn)
     }
-    switch try await setUp(index, link, parameters, onEnd) {
+    switch try await setUp(index, link, parameters, onLoss) {
     case .running: taken.withLock { $0 = index }
     case .busy: throw .busy(index, pid: nil, isOwn: isOwn)
     case .failed(let error): throw .setUp(index, error)
@@ -114,12 +129,12 @@ package final class IoctlDevice: KernelDevice {
 
   /// Starts the device's thread and waits until the device can be used or it is known that it can't.
   private func setUp(
-    _ index: Int, _ link: Link, _ parameters: DeviceParameters, _ onEnd: @escaping @Sendable (DeviceEnd) -> Void
+    _ index: Int, _ link: Link, _ parameters: DeviceParameters, _ onLoss: @escaping @Sendable (LinkLoss) -> Void
   ) async throws(Failure) -> SetUp {
     let result = await withCheckedContinuation { (continuation: CheckedContinuation<SetUp, Never>) in
       do throws(SystemCallError) {
         try BlockingThread.start("nbd\(index)") {
-          self.run(index, link.socket, parameters, onEnd) { continuation.resume(returning: $0) }
+          self.run(index, link.socket, parameters, onLoss) { continuation.resume(returning: $0) }
         }
       } catch {
         continuation.resume(returning: .failed(error))
@@ -150,7 +165,7 @@ package final class IoctlDevice: KernelDevice {
 
   private func run(
     _ index: Int, _ socket: OpenFile, _ parameters: DeviceParameters,
-    _ onEnd: @escaping @Sendable (DeviceEnd) -> Void, _ answer: @Sendable (SetUp) -> Void
+    _ onLoss: @escaping @Sendable (LinkLoss) -> Void, _ answer: @Sendable (SetUp) -> Void
   ) {
     let number: Int32
     do { number = try FileDescriptor.open("/dev/nbd\(index)", O_RDWR).release() } catch {
@@ -159,7 +174,7 @@ package final class IoctlDevice: KernelDevice {
     let session: Session
     let code: Int32
     do throws(SystemCallError) {
-      (session, code) = try serve(index, NBDDevice(number), socket, parameters, onEnd, answer)
+      (session, code) = try serve(index, NBDDevice(number), socket, parameters, onLoss, answer)
     } catch {
       close(number)
       return answer(error.call == "ioctl NBD_SET_SOCK" && error.code == EBUSY ? .busy : .failed(error))
@@ -167,14 +182,16 @@ package final class IoctlDevice: KernelDevice {
     // The device is free for the next link only when its last opener has gone: first close, then tell.
     close(number)
     // Which of the two it was is known from what was asked for: NBD_DO_IT returns 0 for nearly everything.
-    session.onEnd(session.releaseWanted ? .released : .lost(errnoCode: code == 0 ? nil : code))
+    if !session.releaseWanted {
+      session.onLoss(LinkLoss(remaining: 0, holdsIO: false, errnoCode: code == 0 ? nil : code))
+    }
     for waiter in session.waiters { waiter() }
   }
 
   /// From NBD_SET_SOCK to the end of NBD_DO_IT; throws, without having told `answer`, when the set-up fails.
   private func serve(
     _ index: Int, _ device: NBDDevice, _ socket: OpenFile, _ parameters: DeviceParameters,
-    _ onEnd: @escaping @Sendable (DeviceEnd) -> Void, _ answer: @Sendable (SetUp) -> Void
+    _ onLoss: @escaping @Sendable (LinkLoss) -> Void, _ answer: @Sendable (SetUp) -> Void
   ) throws(SystemCallError) -> (Session, Int32) {
     var changedFrom: Int?
     // The number keeps the limit, and its next user may have another server. Only after NBD_CLEAR_SOCK: the kernel waits
@@ -187,7 +204,7 @@ package final class IoctlDevice: KernelDevice {
     changedFrom = try limitRequests(index, to: parameters.maximumRequest)
     try configure(device, parameters)
 
-    let session = Session(device: device.number, socket: socket, onEnd: onEnd)
+    let session = Session(device: device.number, socket: socket, onLoss: onLoss)
     state.withLock { $0 = .bound(session) }
     answer(.running)
     let code = device.doIt()
@@ -243,6 +260,23 @@ package final class IoctlDevice: KernelDevice {
     if await ends(within: IoctlDevice.forcedReleaseLimit) { return }
     throw .notReleased(index)
   }
+
+  package func tellLosses(to body: @escaping @Sendable (LinkLoss) -> Void) {
+    state.withLock { state in
+      guard case .bound(var session) = state else { return }
+      session.onLoss = body
+      state = .bound(session)
+    }
+  }
+
+  /// Nothing: it never is held.
+  package func stopHoldingIO() async {}
+
+  /// Nothing: I/O fails as soon as the link is lost.
+  package func holdIO(for reconnectTimeout: Duration?) async throws(Failure) {}
+
+  /// Nothing: the device ends with this process.
+  package func letGo() {}
 
   /// The link's socket and a duplicate of the open device, or nothing when no thread runs.
   private func beginRelease() -> (socket: OpenFile, copy: OpenFile?)? {

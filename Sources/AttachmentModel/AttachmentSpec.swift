@@ -1,7 +1,7 @@
 /// What an operator declared for one attachment, checked and with every default filled in.
 ///
 /// Values come from `Configuration`; two specs that compare equal need no action on reload.
-package struct AttachmentSpec: Equatable, Sendable {
+package struct AttachmentSpec: Equatable, Sendable, Codable {
   /// Unique among attachments: 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with `.` or `-`.
   package var name: String
   /// Never empty; tried in this order.
@@ -35,7 +35,7 @@ package struct AttachmentSpec: Equatable, Sendable {
 }
 
 /// Which `/dev/nbdX` an attachment is bound to.
-package enum DeviceSelection: Equatable, Hashable, Sendable {
+package enum DeviceSelection: Equatable, Hashable, Sendable, Codable {
   case anyFree
   case index(Int)
 }
@@ -54,7 +54,7 @@ package enum Datapath: String, CaseIterable, Sendable, Codable {
 }
 
 /// Bounds of the exponential back-off between tries.
-package struct RetryPolicy: Equatable, Sendable {
+package struct RetryPolicy: Equatable, Sendable, Codable {
   package var initial: Duration = .milliseconds(100)
   package var maximum: Duration = .seconds(30)
 
@@ -65,7 +65,7 @@ package struct RetryPolicy: Equatable, Sendable {
 }
 
 /// The `tls:` mapping. Paths are absolute.
-package struct TLSSpec: Equatable, Sendable {
+package struct TLSSpec: Equatable, Sendable, Codable {
   package var caFile: String?
   package var certificateFile: String?
   package var keyFile: String?
@@ -92,6 +92,13 @@ extension AttachmentSpec {
     }
     if let first = bytes.first, first == UInt8(ascii: ".") || first == UInt8(ascii: "-") {
       throw TextError(.whole, all, "a name may not begin with \(String(UnicodeScalar(first)).quoted())")
+    }
+    let digits = bytes.reversed().prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }.count
+    if digits > 0, bytes.dropLast(digits).suffix(5).elementsEqual("-part".utf8) {
+      throw TextError(
+        .whole, all,
+        "a name may not end with \("-part\(String(decoding: bytes.suffix(digits), as: UTF8.self))".quoted())",
+        hint: "that is how the partitions of another attachment are named in /dev/disk/by-nbd, write `_part`")
     }
   }
 }

@@ -5,8 +5,12 @@ extension Lifecycle.State {
     case .stopped: .stopped
     case .connecting: .connecting
     case .attached: .attached
-    case .degraded: .degraded
-    case .reconnecting: .reconnecting
+    // Links that are renewed are not lost.
+    case .degraded(_, .trying(let attempt)): attempt.previous == nil ? .attached : .degraded
+    case .degraded(_, .pausing): .degraded
+    // I/O is held, and no try will help until something changes.
+    case .reconnecting(.trying(let attempt)): attempt.previous?.advice == .giveUp ? .failed : .reconnecting
+    case .reconnecting(.pausing(let pause)): pause.failure.advice == .giveUp ? .failed : .reconnecting
     case .waiting: .waiting
     case .detaching: .detaching
     case .failed: .failed
@@ -52,6 +56,17 @@ extension Lifecycle {
     switch state {
     case .attached(let binding), .degraded(let binding, _): binding.generation == generation
     case .stopped, .connecting, .reconnecting, .waiting, .detaching, .failed: false
+    }
+  }
+
+  /// Of the attempt, binding, pause or departure under way; 0 when stopped.
+  package var currentGeneration: Generation {
+    switch state {
+    case .stopped: 0
+    case .connecting(let attempt), .reconnecting(.trying(let attempt)): attempt.generation
+    case .attached(let binding), .degraded(let binding, _): binding.generation
+    case .waiting(let pause), .failed(let pause), .reconnecting(.pausing(let pause)): pause.generation
+    case .detaching(.awaitingAttempt(let generation, _)), .detaching(.awaitingRelease(let generation, _)): generation
     }
   }
 }

@@ -3,8 +3,15 @@
 extension Lifecycle {
   mutating func handleStopped(_ event: Event) -> [Effect] {
     switch event {
-    case .start: connect()
-    case .stop, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired: []
+    case .start: return connect()
+    case .adopted(isAlive: true):
+      become(.attached(Binding(generation: newGeneration(), hasSettled: true)))
+      return []
+    case .adopted(isAlive: false):
+      let (attempt, effect) = newAttempt(number: 1, previous: nil)
+      return [effect] + hold(.trying(attempt))
+    case .stop, .handOver, .renew, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
+      return []
     }
   }
 
@@ -14,10 +21,9 @@ extension Lifecycle {
       return bind(attempt.generation)
     case .attemptFailed(attempt.generation, let failure):
       return pause(attempts: attempt.number, failure)
-    case .stop:
-      become(.detaching(.awaitingAttempt(attempt.generation, startAgain: false)))
-      return [.cancelAttempt(attempt.generation)]
-    case .start, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
+    case .stop: return leave(.trying(attempt), .release)
+    case .handOver: return leave(.trying(attempt), .handOver)
+    case .start, .adopted, .renew, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
       return []
     }
   }
@@ -33,7 +39,13 @@ extension Lifecycle {
       backoff.reset()
       become(.attached(Binding(generation: binding.generation, hasSettled: true)))
       return []
-    case .start, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
+    case .handOver:
+      return [.cancelTimer(binding.settleTimer)] + letGo()
+    case .renew:
+      let attempt = Attempt(generation: newGeneration(), number: 1, previous: nil)
+      become(.degraded(binding, .trying(attempt)))
+      return [.cancelTimer(binding.settleTimer), .renew(attempt.generation)]
+    case .start, .adopted, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
       return []
     }
   }
@@ -51,8 +63,13 @@ extension Lifecycle {
         }
       }
       return hold(repair)
-    case .linksLost, .start: return []
-    case .stop: return leave(repair)
+    case .attemptFailed(let generation, _) where repair.isRenewal(generation):
+      // Nothing was lost: the old links are as good as before.
+      become(.attached(Binding(generation: binding.generation, hasSettled: true)))
+      return []
+    case .linksLost, .start, .adopted, .renew: return []
+    case .stop: return leave(repair, .release)
+    case .handOver: return leave(repair, .handOver)
     case .retry, .timerFired, .attemptSucceeded, .attemptFailed:
       return advance(repair, with: event) { .degraded(binding, $0) }
     case .released: return []
@@ -61,7 +78,8 @@ extension Lifecycle {
 
   mutating func handle(_ event: Event, reconnecting repair: Repair) -> [Effect] {
     switch event {
-    case .stop: return [.cancelTimer(Lifecycle.holdTimer)] + leave(repair)
+    case .stop: return [.cancelTimer(Lifecycle.holdTimer)] + leave(repair, .release)
+    case .handOver: return [.cancelTimer(Lifecycle.holdTimer)] + leave(repair, .handOver)
     case .timerFired(Lifecycle.holdTimer):
       switch repair {
       case .trying(let attempt): become(.connecting(attempt))
@@ -74,7 +92,7 @@ extension Lifecycle {
       return [.cancelTimer(Lifecycle.holdTimer)] + bind(generation)
     case .retry, .timerFired, .attemptFailed:
       return advance(repair, with: event) { .reconnecting($0) }
-    case .start, .linksLost, .released: return []
+    case .start, .adopted, .renew, .linksLost, .released: return []
     }
   }
 
@@ -86,34 +104,42 @@ extension Lifecycle {
       return [.cancelTimer(pause.timer)] + connect(number: pause.attempts + 1, previous: pause.failure)
     case .stop:
       return [.cancelTimer(pause.timer)] + detach()
-    case .start, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
+    case .handOver:
+      return [.cancelTimer(pause.timer)] + letGo()
+    case .start, .adopted, .renew, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
       return []
     }
   }
 
   mutating func handle(_ event: Event, detaching departure: Departure) -> [Effect] {
     switch (departure, event) {
-    case (.awaitingAttempt(let expected, let startAgain), .attemptSucceeded(let generation)),
-      (.awaitingAttempt(let expected, let startAgain), .attemptFailed(let generation, _)):
-      return expected == generation ? detach(startAgain: startAgain) : []
+    case (.awaitingAttempt(let expected, let sequel), .attemptSucceeded(let generation)),
+      (.awaitingAttempt(let expected, let sequel), .attemptFailed(let generation, _)):
+      guard expected == generation else { return [] }
+      switch sequel {
+      case .release: return detach()
+      case .releaseAndStartAgain: return detach(startAgain: true)
+      case .handOver: return letGo()
+      }
     case (.awaitingRelease(let expected, let startAgain), .released(let generation)):
       guard expected == generation else { return [] }
       become(.stopped)
       return startAgain ? connect() : []
-    case (.awaitingAttempt(let generation, _), .start):
-      become(.detaching(.awaitingAttempt(generation, startAgain: true)))
+    case (.awaitingAttempt(let generation, let sequel), .start):
+      // Whoever hands over ends: there is nothing to start again.
+      if sequel == .release { become(.detaching(.awaitingAttempt(generation, .releaseAndStartAgain))) }
       return []
-    case (.awaitingAttempt(let generation, _), .stop):
-      become(.detaching(.awaitingAttempt(generation, startAgain: false)))
+    case (.awaitingAttempt(let generation, let sequel), .stop):
+      if sequel == .releaseAndStartAgain { become(.detaching(.awaitingAttempt(generation, .release))) }
       return []
     case (.awaitingRelease(let generation, _), .start):
       become(.detaching(.awaitingRelease(generation, startAgain: true)))
       return []
-    case (.awaitingRelease(let generation, _), .stop):
+    case (.awaitingRelease(let generation, _), .stop), (.awaitingRelease(let generation, _), .handOver):
       become(.detaching(.awaitingRelease(generation, startAgain: false)))
       return []
-    case (.awaitingAttempt, .released), (.awaitingRelease, .attemptSucceeded), (.awaitingRelease, .attemptFailed),
-      (_, .retry), (_, .linksLost), (_, .timerFired):
+    case (.awaitingAttempt, .handOver), (.awaitingAttempt, .released), (.awaitingRelease, .attemptSucceeded),
+      (.awaitingRelease, .attemptFailed), (_, .adopted), (_, .renew), (_, .retry), (_, .linksLost), (_, .timerFired):
       return []
     }
   }
@@ -152,15 +178,20 @@ extension Lifecycle {
     return [.startTimer(Lifecycle.holdTimer, reconnectTimeout)]
   }
 
-  /// Stops while links are being repaired.
-  private mutating func leave(_ repair: Repair) -> [Effect] {
+  /// Stops or hands over while links are being made.
+  private mutating func leave(_ repair: Repair, _ sequel: Sequel) -> [Effect] {
     switch repair {
     case .trying(let attempt):
-      become(.detaching(.awaitingAttempt(attempt.generation, startAgain: false)))
+      become(.detaching(.awaitingAttempt(attempt.generation, sequel)))
       return [.cancelAttempt(attempt.generation)]
     case .pausing(let pause):
-      return [.cancelTimer(pause.timer)] + detach()
+      return [.cancelTimer(pause.timer)] + (sequel == .handOver ? letGo() : detach())
     }
+  }
+
+  private mutating func letGo() -> [Effect] {
+    become(.stopped)
+    return [.letGo]
   }
 
   /// One step of a repair, in the state that `wrap` makes of it.
@@ -183,5 +214,13 @@ extension Lifecycle {
     case (.trying, _), (.pausing, _):
       return []
     }
+  }
+}
+
+extension Lifecycle.Repair {
+  /// The attempt of this generation renews links that are all up.
+  fileprivate func isRenewal(_ generation: Lifecycle.Generation) -> Bool {
+    guard case .trying(let attempt) = self else { return false }
+    return attempt.generation == generation && attempt.previous == nil
   }
 }

@@ -14,7 +14,8 @@ package struct Lifecycle: Equatable, Sendable {
     case connecting(Attempt)
     /// Every link is up. Can become: `degraded`, `reconnecting`, `connecting`, `waiting`, `detaching`.
     case attached(Binding)
-    /// Some links are lost, I/O flows on the others. Can become: `attached`, `reconnecting`, `connecting`, `detaching`.
+    /// I/O flows on the links that are up while others are made: some of several are lost, or (an attempt without a
+    /// failure before it) all are renewed. Can become: `attached`, `reconnecting`, `connecting`, `detaching`.
     case degraded(Binding, Repair)
     /// No link is left; the device exists and its I/O is held. Can become: `attached`, `connecting`, `waiting`,
     /// `detaching`.
@@ -60,13 +61,27 @@ package struct Lifecycle: Equatable, Sendable {
 
   package enum Departure: Equatable, Sendable {
     /// An attempt was cancelled but has not answered yet; only then the device can be let go.
-    case awaitingAttempt(Generation, startAgain: Bool)
+    case awaitingAttempt(Generation, Sequel)
     case awaitingRelease(Generation, startAgain: Bool)
+  }
+
+  /// What follows once the attempt has answered.
+  package enum Sequel: Equatable, Sendable {
+    case release
+    case releaseAndStartAgain
+    /// The device stays in the kernel.
+    case handOver
   }
 
   package enum Event: Equatable, Sendable {
     case start
+    /// A device of a former process was taken over; `isAlive`: its links are up, else its I/O is held.
+    case adopted(isAlive: Bool)
     case stop
+    /// This process ends, and the next one takes the device over: nothing is detached.
+    case handOver
+    /// Make new links in place of those that are up, as for a certificate or a size that has changed.
+    case renew
     /// Try now: the operator, a reload or the network says that it may work.
     case retry
     case attemptSucceeded(Generation)
@@ -80,10 +95,14 @@ package struct Lifecycle: Equatable, Sendable {
   package enum Effect: Equatable, Sendable {
     /// Connect, negotiate, compare and bind; ends in `attemptSucceeded` or `attemptFailed`.
     case attempt(Generation)
+    /// The same for links that take the place of those that are up; ends in the same events.
+    case renew(Generation)
     /// Hurry the attempt up; it still ends in its one event.
     case cancelAttempt(Generation)
     /// Let the device go, where there is one; ends in `released`.
     case detach(Generation)
+    /// Stop watching the device and leave it to the kernel.
+    case letGo
     case startTimer(Timer, Duration)
     case cancelTimer(Timer)
     /// The reconnect-timeout has passed: waiting I/O fails from now on.

@@ -2,6 +2,7 @@
 // Glibc module hides because it is built without _GNU_SOURCE (restated: no wrapper, no cost). Header only.
 #pragma once
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/genetlink.h>
 #include <linux/nbd-netlink.h>
@@ -11,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -28,6 +30,12 @@ static const unsigned long K_NBD_CLEAR_QUE = NBD_CLEAR_QUE;
 static const unsigned long K_NBD_DISCONNECT = NBD_DISCONNECT;
 static const unsigned long K_BLKROSET = BLKROSET;
 static const unsigned long K_BLKGETSIZE64 = BLKGETSIZE64;
+
+// poll.h has it under _GNU_SOURCE only.
+static const int K_POLLRDHUP = 0x2000;
+
+// fcntl.h has it under _GNU_SOURCE only.
+static const int K_O_DIRECT = __O_DIRECT;
 
 // 0 or more, or -errno: Swift needs no second look at errno.
 static inline long k_ioctl(int fd, unsigned long request, unsigned long argument) {

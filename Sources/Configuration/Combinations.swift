@@ -12,6 +12,7 @@ extension AttachmentDraft {
     checkSockets(&diagnostics)
     checkRetry(at: name, &diagnostics)
     checkDatapath(&diagnostics)
+    checkKernelInterface(&diagnostics)
     checkTLS(keyFiles, &diagnostics)
   }
 
@@ -43,8 +44,21 @@ extension AttachmentDraft {
         + (places["retry.maximum"].map { ", given at \($0.cited)" } ?? " unless it is given"))
   }
 
+  /// The classic interface has one link, and nothing in the kernel that could wait for another.
+  private func checkKernelInterface(_ diagnostics: inout Diagnostics) {
+    guard spec.kernelInterface == .ioctl else { return }
+    let hint = "write `kernel-interface: netlink`, or leave one of the two out"
+    // Of a direct datapath it is said there.
+    if let place = ownKeys["reconnect-timeout"], spec.reconnectTimeout != .zero, !spec.isDirect {
+      diagnostics.report(
+        at: place, "`kernel-interface: ioctl` can't hold I/O while no server answers", hint: hint)
+    }
+    if let place = ownKeys["connections"], let connections = spec.connections, connections > 1 {
+      diagnostics.report(at: place, "`kernel-interface: ioctl` has one connection only", hint: hint)
+    }
+  }
+
   private func checkDatapath(_ diagnostics: inout Diagnostics) {
-    let isDirect = spec.datapath == .direct || spec.datapath == .ktls
     guard let datapath = spec.datapath, let servers = serverPlaces.first else { return }
     let place = ownKeys["datapath"] == nil ? servers : places["datapath"] ?? servers
     let usesTLS = spec.servers.contains(where: \.usesTLS)
@@ -57,15 +71,22 @@ extension AttachmentDraft {
         at: place, "`datapath: direct` can't carry TLS: the kernel speaks to the server itself",
         hint: "write `ktls` or `relay`")
     }
-    if isDirect, let limit = ownKeys["unflushed-limit"], spec.unflushedLimit > 0 {
+    if spec.isDirect, let limit = ownKeys["unflushed-limit"], spec.unflushedLimit > 0 {
       diagnostics.report(
         at: limit, "only the relay keeps unflushed writes, and `datapath` is `\(datapath.rawValue)`",
         hint: "write `datapath: relay`, or leave `unflushed-limit` out")
     }
-    if isDirect, spec.kernelInterface == .ioctl, let timeout = ownKeys["reconnect-timeout"] {
+    if spec.isDirect, spec.kernelInterface == .ioctl, spec.reconnectTimeout != .zero,
+      let timeout = ownKeys["reconnect-timeout"]
+    {
       diagnostics.report(
         at: timeout, "nothing holds I/O with `kernel-interface: ioctl` and `datapath: \(datapath.rawValue)`",
         hint: "write `kernel-interface: netlink` or `datapath: relay`")
     }
   }
+}
+
+extension AttachmentSpec {
+  /// The kernel's socket is the server's own.
+  fileprivate var isDirect: Bool { datapath == .direct || datapath == .ktls }
 }

@@ -5,12 +5,9 @@ enum NotSupportedYet {
   static let table: [Entry] = [
     Entry("uri", "TLS", { $0.lowercased().hasPrefix("nbds") }),
     Entry("tls", "TLS"),
-    Entry("kernel-interface", "netlink", { $0 == "netlink" }),
     Entry("datapath", "the relay", { $0 == "relay" }),
     Entry("datapath", "kernel TLS", { $0 == "ktls" }),
-    Entry("connections", "more than one connection", { Int($0).map { $0 > 1 } ?? false }),
     Entry("unflushed-limit", "keeping unflushed writes"),
-    Entry("reconnect-timeout", "holding I/O while no server answers"),
   ]
 
   struct Entry: Sendable {

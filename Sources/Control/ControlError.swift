@@ -1,3 +1,5 @@
+import LinuxKernel
+
 /// What can go wrong with the control socket, on either side of it.
 package enum ControlError: Error, Equatable, Sendable {
   /// A system call on the socket at `path` failed.
@@ -35,7 +37,7 @@ extension ControlError: CustomStringConvertible {
   /// One line, no full stop at the end.
   package var description: String {
     switch self {
-    case .system(let call, let path, let code): "\(printable(path)): \(call): \(systemMessage(code))"
+    case .system(let call, let path, let code): "\(printable(path)): \(call): \(SystemCallError.text(of: code))"
     case .pathTooLong(let path): "\(printable(path)): too long for a socket's path"
     case .notASocket(let path): "\(printable(path)): exists and is no socket"
     case .alreadyServed(let path): "\(printable(path)): another daemon answers there"

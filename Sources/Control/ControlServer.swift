@@ -1,5 +1,6 @@
 import Dispatch
 import Glibc
+import LinuxKernel
 
 /// Answers Varlink calls on a Unix socket: the daemon's side of `nbdattach status`, `start` and so on.
 ///

@@ -1,4 +1,5 @@
 import AttachmentModel
+import LinuxKernel
 
 /// What `nbdattach status NAME` prints: everything that is known of one attachment.
 package struct StatusDetail {
@@ -24,7 +25,7 @@ package struct StatusDetail {
       ("state", "\(attachment.state) since \(moment(attachment.since))"),
       ("activity", attachment.activity.map(printable)),
       ("failure", attachment.failure?.sentence),
-      ("errno", attachment.failure?.errno.map { "\($0) (\(systemMessage($0)))" }),
+      ("errno", attachment.failure?.errno.map { "\($0) (\(SystemCallError.text(of: $0)))" }),
       ("hint", attachment.failure?.hint.map(printable)),
       ("next try", attachment.nextTry.map { "\($0.withoutFraction) (\(inText($0.seconds - now)))" }),
       ("attempts", attachment.attempts > 0 ? "\(attachment.attempts) since the last success" : nil),

@@ -73,3 +73,14 @@ package struct NBDDevice: Sendable {
     guard result >= 0 else { throw SystemCallError("ioctl \(name)", Int32(-result)) }
   }
 }
+
+/// Whether the first 4 KiB of a block device can be read past the kernel's cache; `true` also where it can't be opened,
+/// which says nothing. Blocks for as long as the device does.
+package func canReadFirstBlock(of path: String) -> Bool {
+  guard let number = try? FileDescriptor.open(path, O_RDONLY | K_O_DIRECT).release() else { return true }
+  defer { close(number) }
+  let size = 4096
+  let block = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: size)
+  defer { block.deallocate() }
+  return pread(number, block, size, 0) > 0
+}

@@ -1,5 +1,5 @@
 /// What a server says of one export when negotiation ends (proto.md, "Option reply types", NBD_REP_INFO).
-package struct ExportInfo: Equatable, Sendable {
+package struct ExportInfo: Equatable, Sendable, Codable {
   /// The name that was asked for.
   package var name: String
   /// In bytes, as the server said it.
@@ -39,7 +39,7 @@ package struct ExportEntry: Equatable, Sendable {
 
 /// The server's block size constraints in bytes (NBD_INFO_BLOCK_SIZE), checked: `minimum` and `preferred` are powers
 /// of two, `minimum <= 65536`, `max(minimum, 512) <= preferred`, `minimum <= maximumPayload`.
-package struct BlockSizes: Equatable, Sendable {
+package struct BlockSizes: Equatable, Sendable, Codable {
   /// What proto.md has a careful client assume of a server that does not say.
   package static let unknown = BlockSizes(minimum: 1, preferred: 512, maximumPayload: 32 << 20)
 
@@ -67,7 +67,7 @@ package struct BlockSizes: Equatable, Sendable {
 }
 
 /// Transmission flags, 16 bits (proto.md, "Transmission flags").
-package struct TransmissionFlags: OptionSet, Hashable, Sendable {
+package struct TransmissionFlags: OptionSet, Hashable, Sendable, Codable {
   package let rawValue: UInt16
 
   package init(rawValue: UInt16) { self.rawValue = rawValue }

@@ -15,12 +15,19 @@ package actor Daemon {
   package struct Options: Sendable {
     package var paths: ConfigurationPaths
     package var controlPath: String
+    /// Where what the next process needs is kept.
+    package let statePath: String
     /// Least urgent entries that standard error gets.
     package var isVerbose: Bool
 
-    package init(paths: ConfigurationPaths, controlPath: String, isVerbose: Bool = false) {
+    package init(
+      paths: ConfigurationPaths, controlPath: String, isVerbose: Bool = false
+    ) {
       self.paths = paths
       self.controlPath = controlPath
+      // Beside the socket, so that two daemons that don't share one don't share the other either.
+      let folderEnd = controlPath.lastIndex(of: "/").map { controlPath.index(after: $0) } ?? controlPath.startIndex
+      statePath = controlPath[..<folderEnd] + "devices"
       self.isVerbose = isVerbose
     }
   }
@@ -35,9 +42,12 @@ package actor Daemon {
   package nonisolated var unownedExecutor: UnownedSerialExecutor { supervisor.unownedExecutor }
 
   private let options: Options
+  private let backgroundLog: BackgroundLog
   private let log: Log
   private let manager: ServiceManager
   private let supervisor: Supervisor
+  private let kernel: NetlinkKernel
+  private var audit: (any DispatchSourceTimer)?
   private var phase = Phase.starting(reloadWanted: false)
   private var report: DaemonReport
   private var settings = DaemonSettings()
@@ -50,12 +60,44 @@ package actor Daemon {
 
   package init(_ options: Options) {
     self.options = options
-    log = Log(LogDestination.detected(), threshold: options.isVerbose ? .debug : .info)
+    backgroundLog = BackgroundLog(
+      Log(LogDestination.detected(), threshold: options.isVerbose ? .debug : .info))
+    log = backgroundLog.log
     manager = ServiceManager.fromEnvironment()
     report = DaemonReport(pid: getpid(), started: wallClockNow())
     let registry = DeviceRegistry()
-    supervisor = Supervisor(log: log) { spec in
-      IoctlDevice(name: spec.name, selection: spec.device, registry: registry)
+    let kernel = NetlinkKernel(registry: registry)
+    self.kernel = kernel
+    let (log, manager) = (log, manager)
+    supervisor = Supervisor(
+      log: log, kernel: kernel, store: DeviceStore(path: options.statePath),
+      keepLinks: { index, sockets in
+        do throws(SystemdError) {
+          try manager.removeFromStore(name: Daemon.storeName(index))
+          if !sockets.isEmpty { try manager.store(sockets.map(\.number), name: Daemon.storeName(index)) }
+        } catch {
+          log(.warning, "/dev/nbd\(index): its links can't be kept for the next start: \(error)")
+        }
+      },
+      makeDevice: { spec async throws(Failure) in try await Daemon.device(for: spec, kernel) })
+  }
+
+  /// Links of `/dev/nbdX` are kept by the service manager under `nbdX`.
+  private static func storeName(_ index: Int) -> String { "nbd\(index)" }
+
+  private static func device(
+    for spec: AttachmentSpec, _ kernel: NetlinkKernel
+  ) async throws(Failure) -> any KernelDevice {
+    let classic = { IoctlDevice(name: spec.name, selection: spec.device, registry: kernel.registry) }
+    if spec.kernelInterface == .ioctl { return classic() }
+    switch await kernel.unavailability() {
+    case nil:
+      return NetlinkDevice(name: spec.name, selection: spec.device, kernel: kernel)
+    case .unavailable where spec.kernelInterface == nil:
+      return classic()
+    case .some(let error):
+      // A kernel that does not answer now is no reason to do with less for ever.
+      throw Failure(.binding, "\(error)", hint: error.hint, errnoCode: error.code, advice: .retry)
     }
   }
 
@@ -64,7 +106,10 @@ package actor Daemon {
     await watchSignals()
     guard case .starting = phase else { return }
     startWatchdog()
-    guard await startControl() else { exit(EXIT_FAILURE) }
+    guard await startControl() else {
+      phase = .stopping
+      await end(EXIT_FAILURE)
+    }
     await supervisor.onChange { [weak self] in
       guard let self else { return }
       assumeIsolated { $0.statusChanged() }
@@ -76,6 +121,7 @@ package actor Daemon {
       log(.warning, "the configuration has errors: only what is right of it is in force, attachments: \(share)")
     }
     settings = loaded.sound.daemon
+    adopt(loaded.sound.attachments)
     reconcile(loaded.sound.attachments)
     let limit = settings.startupTimeout
     tell([.extendTimeout(limit + .seconds(30))])
@@ -91,6 +137,35 @@ package actor Daemon {
     phase = .running
     tell([.ready, .status(snapshot().sentence)])
     if reloadWanted { reload() }
+  }
+
+  // MARK: Devices that outlive a process
+
+  private func adopt(_ declared: [AttachmentSpec]) {
+    kernel.listen { [log] problem in log(.warning, problem) }
+    startAudit()
+    var links: [Int: [OpenFile]] = [:]
+    do throws(SystemdError) {
+      for (name, number) in try ListenDescriptors.take() {
+        let file = OpenFile(FileDescriptor(owning: number))
+        guard name.hasPrefix("nbd"), let index = Int(name.dropFirst(3)) else { continue }
+        links[index, default: []].append(file)
+      }
+    } catch {
+      log(.warning, "the links of the former process can't be had: \(error), proceeding without them")
+    }
+    // Run by hand with a configuration of its own, it is not the only daemon: what it does not know is another's.
+    let detachesOrphans = options.paths == .standard
+    supervisor.assumeIsolated { $0.adopt(declared: declared, links: links, detachingOrphans: detachesOrphans) }
+  }
+
+  /// Events can be lost, and not every death makes one.
+  private func startAudit() {
+    let timer = DispatchSource.makeTimerSource(queue: .global())
+    timer.setEventHandler { [kernel] in kernel.audit() }
+    timer.schedule(deadline: .now() + 30, repeating: 30, leeway: .seconds(3))
+    timer.activate()
+    audit = timer
   }
 
   // MARK: Configuration
@@ -135,11 +210,12 @@ package actor Daemon {
         .error, "the configuration has errors: the one in force stays as it is (\(loaded.summary))",
         id: .configurationRejected)
     }
-    tell([.ready, .status(snapshot().sentence)])
     let errors = loaded.diagnostics.filter { $0.severity == .error }.map(\.description)
     for waiter in waiters {
-      waiter.resume(returning: errors.isEmpty ? .success(()) : .failure(.configurationRefused(errors: errors)))
+      waiter.resume(
+        returning: errors.isEmpty ? .success(()) : .failure(.configurationRefused(errors: errors)))
     }
+    tell([.ready, .status(snapshot().sentence)])
   }
 
   private func reconcile(_ attachments: [AttachmentSpec]) {
@@ -151,7 +227,7 @@ package actor Daemon {
     if case .stopping = phase { throw .stopping }
     let result = await withCheckedContinuation { continuation in
       reloadWaiters.append(continuation)
-      reload()
+      Task { reload() }
     }
     try result.get()
   }
@@ -164,6 +240,17 @@ package actor Daemon {
 
   private func startControl() async -> Bool {
     var actions = ControlActions()
+    let supervisor = supervisor
+    actions.start = { name, wait, timeout async throws(ActionError) in
+      try await supervisor.start(name, wait: wait, timeout: timeout)
+    }
+    actions.stop = { name, force async throws(ActionError) in try await supervisor.stop(name, force: force) }
+    actions.restart = { name async throws(ActionError) in try await supervisor.restart(name) }
+    actions.retry = { name async throws(ActionError) in try await supervisor.retry(name) }
+    actions.refresh = { name async throws(ActionError) in try await supervisor.refresh(name) }
+    actions.endHolding = { limit async throws(ActionError) in
+      await supervisor.endHolding(after: limit)
+    }
     actions.reload = { [weak self] () async throws(ActionError) in try await self?.reloadForClient() }
     let server = ControlServer(path: options.controlPath, actions: actions) { [weak self] in
       guard let self else { return StatusSnapshot(daemon: DaemonReport(pid: getpid(), started: 0)) }
@@ -228,9 +315,8 @@ package actor Daemon {
       (SIGHUP, { @Sendable (daemon: Daemon) in await daemon.reload() }),
       (SIGTERM, { @Sendable (daemon: Daemon) in await daemon.stop() }),
       (SIGINT, { @Sendable (daemon: Daemon) in await daemon.stop() }),
-      // From systemd, where it restarts the service (RestartKillSignal=). A device of the classic interface can't outlive
-      // this process, so that a restart is a stop.
-      (SIGUSR1, { @Sendable (daemon: Daemon) in await daemon.stop() }),
+      // From systemd, where it restarts the service (RestartKillSignal=).
+      (SIGUSR1, { @Sendable (daemon: Daemon) in await daemon.stop(handingOver: true) }),
     ] {
       let source = DispatchSource.makeSignalSource(signal: number, queue: supervisor.executor.queue)
       source.setEventHandler { [weak self] in
@@ -245,18 +331,26 @@ package actor Daemon {
     }
   }
 
-  private func stop() async {
+  private func stop(handingOver: Bool = false) async {
     if case .stopping = phase { return }
     phase = .stopping
     for waiter in reloadWaiters { waiter.resume(returning: .failure(.stopping)) }
     reloadWaiters = []
     let timeout = settings.stopTimeout
-    tell([.stopping, .status("detaching"), .extendTimeout(timeout + Supervisor.stopMargin + .seconds(5))])
-    if await !supervisor.stopAll(timeout: timeout) {
-      log(.warning, "not everything was detached within the stop-timeout, proceeding anyway")
-    }
+    let status = handingOver ? "handing the devices over" : "detaching"
+    tell([.stopping, .status(status), .extendTimeout(timeout + Supervisor.stopMargin + .seconds(5))])
+    let hasEnded =
+      handingOver ? await supervisor.handOverAll(timeout: timeout) : await supervisor.stopAll(timeout: timeout)
+    if !hasEnded { log(.warning, "not everything has ended within the stop-timeout, proceeding anyway") }
     await control?.stop()
+    // What was put into the store must be there before this process is gone.
+    try? manager.synchronize(within: .seconds(3))
     log(.info, "the daemon ends")
-    exit(EXIT_SUCCESS)
+    await end(EXIT_SUCCESS)
+  }
+
+  private func end(_ status: Int32) async -> Never {
+    await backgroundLog.flush(within: .seconds(2))
+    exit(status)
   }
 }

@@ -7,8 +7,10 @@ package struct Plan: Equatable, Sendable {
     case start(AttachmentSpec)
     /// Running unchanged: try again now if it waits, and leave it alone otherwise.
     case keep
-    /// Only what needs no new device has changed.
+    /// Only what needs neither a new device nor a new link has changed.
     case update(AttachmentSpec)
+    /// What has changed needs new links, and no new device.
+    case renew(AttachmentSpec)
     /// Stop, then start as declared now.
     case replace(AttachmentSpec)
     /// No longer declared.
@@ -21,21 +23,31 @@ package struct Plan: Equatable, Sendable {
   /// - Parameters:
   ///   - declared: with unique names.
   ///   - running: what each running attachment was last told to be, by name.
-  package init(declared: [AttachmentSpec], running: [String: AttachmentSpec]) {
+  ///   - renewable: names of those whose device takes new links while it lives.
+  package init(declared: [AttachmentSpec], running: [String: AttachmentSpec], renewable: Set<String> = []) {
     var actions: [String: Action] = [:]
     for name in running.keys { actions[name] = .stop }
     for spec in declared {
-      actions[spec.name] = running[spec.name].map { Plan.change(from: $0, to: spec) } ?? .start(spec)
+      guard let old = running[spec.name] else {
+        actions[spec.name] = .start(spec)
+        continue
+      }
+      actions[spec.name] = Plan.change(from: old, to: spec, isRenewable: renewable.contains(spec.name))
     }
     self.actions = actions
   }
 
-  private static func change(from old: AttachmentSpec, to new: AttachmentSpec) -> Action {
+  private static func change(from old: AttachmentSpec, to new: AttachmentSpec, isRenewable: Bool) -> Action {
     if old == new { return .keep }
     var softened = old
     softened.connectTimeout = new.connectTimeout
-    softened.reconnectTimeout = new.reconnectTimeout
     softened.retry = new.retry
-    return softened == new ? .update(new) : .replace(new)
+    softened.reconnectTimeout = new.reconnectTimeout
+    if softened == new { return .update(new) }
+    guard isRenewable else { return .replace(new) }
+    softened.servers = new.servers
+    softened.expectedSize = new.expectedSize
+    softened.requestTimeout = new.requestTimeout
+    return softened == new ? .renew(new) : .replace(new)
   }
 }

@@ -12,12 +12,14 @@ package actor Supervisor {
   package nonisolated let executor = QueueExecutor(label: "supervisor")
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-  package typealias MakeDevice = @Sendable (AttachmentSpec) -> any KernelDevice
+  package typealias MakeDevice = AttachmentWorker.MakeDevice
 
-  private struct Entry {
+  struct Entry {
     let worker: AttachmentWorker
     var spec: AttachmentSpec
     var report: AttachmentReport
+    /// Of the device whose links are kept for the next process.
+    var boundIndex: Int?
     var chronicle = Chronicle()
     var phase = Phase.running
 
@@ -26,7 +28,7 @@ package actor Supervisor {
     }
   }
 
-  private enum Phase: Equatable {
+  enum Phase: Equatable {
     case running
     /// Removed or changed in the configuration, but in use: it goes on as it was until that ends.
     case deferred(Plan.Action, uses: [String])
@@ -34,19 +36,40 @@ package actor Supervisor {
     case leaving(next: AttachmentSpec?)
   }
 
-  private let log: Log
-  private let sysfs: NBDSysfs
+  let log: Log
+  let sysfs: NBDSysfs
+  let procfs: String
+  /// The kernel's netlink interface, `nil` where devices are of another kind.
+  let kernel: NetlinkKernel?
+  let store: DeviceStore?
+  /// Gives duplicates of a device's links to whoever keeps them for the next process.
+  let keepLinks: @Sendable (_ index: Int, _ sockets: [OpenFile]) -> Void
   private let makeDevice: MakeDevice
-  private let procfs: String
   private let deferredInterval: Duration
-  private var entries: [String: Entry] = [:]
+  var entries: [String: Entry] = [:]
+  /// As the configuration in force has them.
+  private(set) var declared: [String: AttachmentSpec] = [:]
+  /// Declared, and not to be started until the operator says so.
+  var stoppedByOperator: Set<String> = []
+  /// Since when, as far as this process knows.
+  var stoppedSince: [String: Double] = [:]
+  /// Devices of ours by number, whose attachment nobody knows, until they can be detached.
+  var orphans: [Int: String] = [:]
+  /// Those of them that were named in the log.
+  var namedOrphans: Set<Int> = []
+  /// What uses the devices, as it was just found; see `uses(of:)`.
+  var survey: [Int: [DeviceUse]]?
+  var attachmentWaiters: [String: [FirstAnswer<Outcome>]] = [:]
+  var goneWaiters: [String: [CheckedContinuation<Void, Never>]] = [:]
+  /// The system shuts down: since when, and how long I/O is held nevertheless.
+  var holdingEnds: (since: Double, limit: Duration)?
   /// Started, and neither attached nor refused yet.
   private var untried: Set<String> = []
   private var readyWaiters: [FirstAnswer<Void>] = []
   private var onChange: (@Sendable () -> Void)?
   private var deferredTimer: (any DispatchSourceTimer)?
   /// Nothing is started any more.
-  private var isStopping = false
+  private(set) var isStopping = false
 
   /// How much longer than its timeout stopping may take, before what does not end is left behind: workers force what
   /// they can't have in order.
@@ -55,12 +78,17 @@ package actor Supervisor {
   /// - Parameter deferredInterval: how often a device that is in use is looked at again.
   package init(
     log: Log, sysfs: NBDSysfs = NBDSysfs(), procfs: String = "/proc", deferredInterval: Duration = .seconds(5),
+    kernel: NetlinkKernel? = nil, store: DeviceStore? = nil,
+    keepLinks: @escaping @Sendable (_ index: Int, _ sockets: [OpenFile]) -> Void = { _, _ in },
     makeDevice: @escaping MakeDevice
   ) {
     self.log = log
     self.sysfs = sysfs
     self.procfs = procfs
     self.deferredInterval = deferredInterval
+    self.kernel = kernel
+    self.store = store
+    self.keepLinks = keepLinks
     self.makeDevice = makeDevice
   }
 
@@ -69,7 +97,10 @@ package actor Supervisor {
 
   /// What is known of every attachment, by name.
   package func reports() -> [AttachmentReport] {
-    entries.values.map { entry in
+    let stopped = stoppedByOperator.filter { entries[$0] == nil }.map { name in
+      AttachmentReport(name: name, state: .stopped, since: stoppedSince[name, default: 0])
+    }
+    let running = entries.values.map { entry in
       var report = entry.report
       if case .deferred(let action, let uses) = entry.phase {
         report.activity =
@@ -77,7 +108,8 @@ package actor Supervisor {
           + uses.joined(separator: ", ")
       }
       return report
-    }.sorted { $0.name < $1.name }
+    }
+    return (stopped + running).sorted { $0.name < $1.name }
   }
 
   // MARK: Reconciling
@@ -85,12 +117,17 @@ package actor Supervisor {
   /// Makes what runs what is declared. Returns at once; what waits tries again now.
   package func reconcile(_ declared: [AttachmentSpec]) {
     if isStopping { return }
+    self.declared = Dictionary(declared.map { ($0.name, $0) }) { first, _ in first }
+    stoppedByOperator.formIntersection(self.declared.keys)
+    kernel?.registry.keep(named(declared))
     var running: [String: AttachmentSpec] = [:]
     for (name, entry) in entries {
       if case .leaving = entry.phase { continue }
       running[name] = entry.spec
     }
-    let plan = Plan(declared: declared, running: running)
+    let plan = Plan(
+      declared: declared.filter { !stoppedByOperator.contains($0.name) }, running: running,
+      renewable: Set(entries.filter { $0.value.boundIndex != nil }.keys))
     for (name, action) in plan.actions.sorted(by: { $0.key < $1.key }) { apply(action, to: name) }
     for (name, entry) in entries {
       if case .leaving(.some) = entry.phase, plan.actions[name] == nil { entries[name]?.phase = .leaving(next: nil) }
@@ -112,12 +149,43 @@ package actor Supervisor {
         worker.update(spec)
         worker.retry()
       }
+    case .renew(let spec):
+      entries[name]?.phase = .running
+      entries[name]?.spec = spec
+      order(name) { $0.update(spec) }
+      renewLinks(name)
     case .replace, .stop:
       leaveUnlessInUse(name, action)
     }
   }
 
-  private func start(_ spec: AttachmentSpec) {
+  /// Device numbers that attachments ask for.
+  private func named(_ declared: [AttachmentSpec]) -> [Int: String] {
+    var named: [Int: String] = [:]
+    for spec in declared {
+      if case .index(let index) = spec.device { named[index] = spec.name }
+    }
+    return named
+  }
+
+  /// Moves a device to new links under the I/O that goes on; where that can't be, it stays as it is, and says so.
+  private func renewLinks(_ name: String) {
+    guard let worker = entries[name]?.worker else { return }
+    Task {
+      do throws(Failure) { try await worker.renew() } catch {
+        log(
+          .warning, "\(name): its links stay as they were, because new ones can't be had: \(error.message)",
+          fields: [.attachment: name])
+      }
+    }
+  }
+
+  func start(_ spec: AttachmentSpec) {
+    makeWorker(spec)
+    order(spec.name) { $0.start() }
+  }
+
+  func makeWorker(_ spec: AttachmentSpec) {
     let queue = executor.queue
     let worker = AttachmentWorker(spec, makeDevice: makeDevice) { [weak self] observation in
       queue.async { [weak self] in self?.assumeIsolated { $0.observed(observation) } }
@@ -125,11 +193,10 @@ package actor Supervisor {
     entries[spec.name] = Entry(
       worker: worker, spec: spec, report: AttachmentReport(name: spec.name, state: .stopped, since: wallClockNow()))
     untried.insert(spec.name)
-    order(spec.name) { $0.start() }
   }
 
   /// A task would not do: two of them may begin in any order, and a start that follows its stop is never stopped again.
-  private func order(_ name: String, _ body: @escaping @Sendable (isolated AttachmentWorker) -> Void) {
+  func order(_ name: String, _ body: @escaping @Sendable (isolated AttachmentWorker) -> Void) {
     guard let worker = entries[name]?.worker else { return }
     worker.executor.queue.async { worker.assumeIsolated(body) }
   }
@@ -137,13 +204,19 @@ package actor Supervisor {
   /// A device in use is never taken away because of a file: the change waits until nothing uses it.
   private func leaveUnlessInUse(_ name: String, _ action: Plan.Action) {
     guard let entry = entries[name] else { return }
-    let uses = uses(of: entry).map(\.description)
+    let found = uses(of: entry)
+    let uses = found.map(\.description)
     if uses.isEmpty {
       let next: AttachmentSpec? = if case .replace(let spec) = action { spec } else { nil }
       return leave(name, next: next)
     }
-    if case .deferred(action, uses) = entry.phase { return }
     entries[name]?.phase = .deferred(action, uses: uses)
+    // Processes come and go too often to tell of each.
+    if case .deferred(action, let told) = entry.phase,
+      found.allSatisfy({ $0.isProcess || told.contains($0.description) })
+    {
+      return
+    }
     let change = action == .stop ? "is no longer configured" : "has changed in the configuration"
     log(
       .warning,
@@ -152,35 +225,31 @@ package actor Supervisor {
       fields: [.attachment: name, .device: entry.report.device])
   }
 
-  private func leave(_ name: String, next: AttachmentSpec?) {
+  func leave(_ name: String, next: AttachmentSpec?) {
     guard let entry = entries[name] else { return }
     entries[name]?.phase = .leaving(next: next)
     Task {
       await entry.worker.stop()
-      left(name)
+      left(name, entry.worker)
     }
   }
 
-  private func left(_ name: String) {
-    guard case .leaving(let next) = entries[name]?.phase else { return }
+  private func left(_ name: String, _ worker: AttachmentWorker) {
+    // Who was told twice to leave has left once.
+    guard let entry = entries[name], entry.worker === worker, case .leaving(let next) = entry.phase else { return }
+    if let index = entry.boundIndex { keepLinks(index, []) }
+    store?.remove(name)
     entries[name] = nil
     settled(name)
-    if let next, !isStopping { start(next) }
+    for waiter in goneWaiters.removeValue(forKey: name) ?? [] { waiter.resume() }
+    if let next, !isStopping { start(next) } else { tellAttachmentWaiters(of: name, .failed(nil)) }
     onChange?()
   }
 
-  /// A device that has lost its link has nothing more to lose, and its number may be another program's by now.
-  private func uses(of entry: Entry) -> [DeviceUse] {
-    guard entry.report.holdsDevice,
-      let index = entry.report.device.flatMap({ Int($0.dropFirst("/dev/nbd".count)) })
-    else { return [] }
-    return DeviceUse.uses(ofDevice: index, sysfs: sysfs, procfs: procfs)
-  }
-
-  private func scheduleDeferredCheck() {
+  func scheduleDeferredCheck() {
     deferredTimer?.cancel()
     deferredTimer = nil
-    guard entries.values.contains(where: \.isDeferred) else { return }
+    guard !orphans.isEmpty || entries.values.contains(where: \.isDeferred), !isStopping else { return }
     let timer = DispatchSource.makeTimerSource(queue: executor.queue)
     timer.setEventHandler { [weak self] in self?.assumeIsolated { $0.checkDeferred() } }
     timer.schedule(deadline: .now() + deferredInterval.inSeconds, leeway: .milliseconds(100))
@@ -192,6 +261,7 @@ package actor Supervisor {
     for (name, entry) in entries {
       if case .deferred(let action, _) = entry.phase { leaveUnlessInUse(name, action) }
     }
+    checkOrphans()
     scheduleDeferredCheck()
   }
 
@@ -200,11 +270,17 @@ package actor Supervisor {
   private func observed(_ observation: AttachmentWorker.Observation) {
     let name = observation.report.name
     entries[name]?.report = observation.report
+    if let bound = observation.bound, bound.record.interface == .netlink, entries[name] != nil {
+      entries[name]?.boundIndex = bound.record.index
+      keep(bound)
+    }
+    tellAttachmentWaiters(observation.report)
     guard observation.previous != nil else { return }
     if let entry = entries[name]?.chronicle.entry(for: observation) { log(entry) }
     switch observation.report.state {
-    case .attached, .waiting, .failed: settled(name)
-    case .stopped, .connecting, .degraded, .reconnecting, .detaching: break
+    // What was taken over may have lost its links, and is known well enough.
+    case .attached, .waiting, .failed, .degraded, .reconnecting: settled(name)
+    case .stopped, .connecting, .detaching: break
     }
     onChange?()
   }
@@ -228,60 +304,10 @@ package actor Supervisor {
     return untried.sorted()
   }
 
-  // MARK: Stopping
-
-  /// Detaches everything, in parallel, and starts nothing more; whether all of it has ended, which is waited for no
-  /// longer than `timeout` and `margin`. What is in use is written out first and named: a device of the classic
-  /// interface can't outlive this process (drivers/block/nbd.c: NBD_DO_IT is this process's own call).
-  package func stopAll(timeout: Duration, margin: Duration = Supervisor.stopMargin) async -> Bool {
+  /// Starts nothing more.
+  func beginStopping() {
     isStopping = true
     deferredTimer?.cancel()
     deferredTimer = nil
-    let departures = entries.map { name, entry in
-      let uses = uses(of: entry)
-      if !uses.isEmpty { sayInUse(name, entry.report.device, uses) }
-      return (worker: entry.worker, uses: uses)
-    }
-    return await withCheckedContinuation { continuation in
-      let answer = FirstAnswer(continuation)
-      answer.give(false, after: timeout + margin)
-      Task {
-        await withDiscardingTaskGroup { group in
-          for (worker, uses) in departures {
-            group.addTask {
-              await Supervisor.writeOut(uses, within: timeout / 2)
-              await worker.stop(timeout: timeout / 2)
-            }
-          }
-        }
-        answer.give(true)
-      }
-    }
-  }
-
-  private func sayInUse(_ name: String, _ device: String?, _ uses: [DeviceUse]) {
-    log(
-      .warning,
-      "\(name): \(device ?? "its device") is \(uses.map(\.description).joined(separator: ", ")): it is written out and "
-        + "detached all the same, because the classic kernel interface keeps no device without its daemon",
-      id: .leftInUse, fields: [.attachment: name, .device: device])
-  }
-
-  private static func writeOut(_ uses: [DeviceUse], within timeout: Duration) async {
-    let paths = uses.compactMap { use -> String? in if case .mounted(let path) = use { path } else { nil } }
-    guard !paths.isEmpty else { return }
-    _ = await BlockingThread.run("nbd-sync", within: timeout) {
-      for path in paths { try? syncFileSystem(at: path) }
-    }
-  }
-}
-
-extension AttachmentReport {
-  /// There is a device whose I/O flows or waits.
-  fileprivate var holdsDevice: Bool {
-    switch state {
-    case .attached, .degraded, .reconnecting: true
-    case .stopped, .connecting, .waiting, .detaching, .failed: false
-    }
   }
 }

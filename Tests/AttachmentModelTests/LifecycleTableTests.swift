@@ -6,23 +6,26 @@ import Testing
 struct LifecycleTableTests {
   /// Rows: states, each in all its shapes. Columns: events, of the current generation. `-`: nothing changes.
   ///
-  /// `pausing` and `trying` are the two ways of a repair; `*`: the settled binding; `+`: to be started again.
+  /// `pausing` and `trying` are the two ways of a repair; `*`: the settled binding; `+`: to be started again;
+  /// `passing`: on the way to the next process.
   static let table = """
-    state            | start      stop       retry      succeeded  failed     hopeless   lost       lostHeld   oneLost    released   retryTimer settleTimer holdTimer
-    stopped          | connecting -          -          -          -          -          -          -          -          -          -          -           -
-    connecting       | -          leaving    -          attached   waiting    failed     -          -          -          -          -          -           -
-    attached         | -          releasing  -          -          -          -          waiting    holding    degraded   -          -          attached*   -
-    attached*        | -          releasing  -          -          -          -          connecting recovering repairing  -          -          -           -
-    degraded         | -          releasing  repairing  -          -          -          connecting holding    -          -          repairing  -           -
-    repairing        | -          leaving    -          attached   degraded   degraded   connecting recovering -          -          -          -           -
-    holding          | -          releasing  recovering -          -          -          -          -          -          -          recovering -           waiting
-    recovering       | -          leaving    -          attached   holding    holding    -          -          -          -          -          -           connecting
-    waiting          | -          releasing  connecting -          -          -          -          -          -          -          connecting -           -
-    failed           | -          releasing  connecting -          -          -          -          -          -          -          connecting -           -
-    leaving          | leaving+   -          -          releasing  releasing  releasing  -          -          -          -          -          -           -
-    leaving+         | -          leaving    -          releasing+ releasing+ releasing+ -          -          -          -          -          -           -
-    releasing        | releasing+ -          -          -          -          -          -          -          -          stopped    -          -           -
-    releasing+       | -          releasing  -          -          -          -          -          -          -          connecting -          -           -
+    state       | start       stop        retry       succeeded   failed      hopeless    lost        lostHeld    oneLost     released    retryTimer  settleTimer holdTimer   adopted     adoptedDead handOver    renew
+    stopped     | connecting  -           -           -           -           -           -           -           -           -           -           -           -           attached*   recovering  -           -
+    connecting  | -           leaving     -           attached    waiting     failed      -           -           -           -           -           -           -           -           -           passing     -
+    attached    | -           releasing   -           -           -           -           waiting     holding     degraded    -           -           attached*   -           -           -           stopped     renewing
+    attached*   | -           releasing   -           -           -           -           connecting  recovering  repairing   -           -           -           -           -           -           stopped     renewing
+    renewing    | -           leaving     -           attached    attached*   attached*   connecting  recovering  -           -           -           -           -           -           -           passing     -
+    degraded    | -           releasing   repairing   -           -           -           connecting  holding     -           -           repairing   -           -           -           -           stopped     -
+    repairing   | -           leaving     -           attached    degraded    degraded    connecting  recovering  -           -           -           -           -           -           -           passing     -
+    holding     | -           releasing   recovering  -           -           -           -           -           -           -           recovering  -           waiting     -           -           stopped     -
+    recovering  | -           leaving     -           attached    holding     holding     -           -           -           -           -           -           connecting  -           -           passing     -
+    waiting     | -           releasing   connecting  -           -           -           -           -           -           -           connecting  -           -           -           -           stopped     -
+    failed      | -           releasing   connecting  -           -           -           -           -           -           -           connecting  -           -           -           -           stopped     -
+    leaving     | leaving+    -           -           releasing   releasing   releasing   -           -           -           -           -           -           -           -           -           -           -
+    leaving+    | -           leaving     -           releasing+  releasing+  releasing+  -           -           -           -           -           -           -           -           -           -           -
+    passing     | -           -           -           stopped     stopped     stopped     -           -           -           -           -           -           -           -           -           -           -
+    releasing   | releasing+  -           -           -           -           -           -           -           -           stopped     -           -           -           -           -           -           -
+    releasing+  | -           releasing   -           -           -           -           -           -           -           connecting  -           -           -           -           -           releasing   -
     """
 
   /// One field of the table.
@@ -104,6 +107,8 @@ struct LifecycleTableTests {
     "recovering": ["start", "succeeded", "settleTimer", "lostHeld"],
     "waiting": ["start", "failed"],
     "failed": ["start", "hopeless"],
+    "renewing": ["start", "succeeded", "settleTimer", "renew"],
+    "passing": ["start", "handOver"],
     "leaving": ["start", "stop"],
     "leaving+": ["start", "stop", "start"],
     "releasing": ["start", "succeeded", "stop"],
@@ -120,6 +125,10 @@ struct LifecycleTableTests {
     let events: [String: Lifecycle.Event] = [
       "start": .start,
       "stop": .stop,
+      "adopted": .adopted(isAlive: true),
+      "adoptedDead": .adopted(isAlive: false),
+      "handOver": .handOver,
+      "renew": .renew,
       "retry": .retry,
       "succeeded": .attemptSucceeded(attempt),
       "failed": .attemptFailed(attempt, .passing),
@@ -141,12 +150,14 @@ struct LifecycleTableTests {
     case .connecting: "connecting"
     case .attached(let binding): binding.hasSettled ? "attached*" : "attached"
     case .degraded(_, .pausing): "degraded"
-    case .degraded(_, .trying): "repairing"
+    case .degraded(_, .trying(let attempt)): attempt.previous == nil ? "renewing" : "repairing"
     case .reconnecting(.pausing): "holding"
     case .reconnecting(.trying): "recovering"
     case .waiting: "waiting"
     case .failed: "failed"
-    case .detaching(.awaitingAttempt(_, let startAgain)): startAgain ? "leaving+" : "leaving"
+    case .detaching(.awaitingAttempt(_, .release)): "leaving"
+    case .detaching(.awaitingAttempt(_, .releaseAndStartAgain)): "leaving+"
+    case .detaching(.awaitingAttempt(_, .handOver)): "passing"
     case .detaching(.awaitingRelease(_, let startAgain)): startAgain ? "releasing+" : "releasing"
     }
   }

@@ -131,7 +131,7 @@ struct LifecycleTranscriptTests {
       world.handle(.timerFired(timer))
       let attempt = try #require(world.attempt)
       (timer, length) = try pause(world.handle(.attemptFailed(attempt, failure)))
-      #expect(world.state.reported == .reconnecting)
+      #expect(world.state.reported == (failure.advice == .retry ? .reconnecting : .failed))
     }
     #expect(world.violations == [])
   }

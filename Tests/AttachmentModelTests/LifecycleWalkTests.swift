@@ -57,7 +57,11 @@ struct LifecycleWalkTests {
     switch Int.random(in: 0..<20, using: &random) {
     case 0: return .stop
     case 1, 2, 3: return .start
-    case 4: return .retry
+    case 4:
+      let operators: [Lifecycle.Event] = [
+        .retry, .renew, .handOver, .adopted(isAlive: true), .adopted(isAlive: false),
+      ]
+      return operators.randomElement(using: &random) ?? .retry
     case 5, 6:
       // Never one that is due once more: the timer of the reconnect-timeout has no generation of its own.
       let echo = seen.randomElement(using: &random)

@@ -42,7 +42,7 @@ struct LifecycleWorld {
   /// Whether the event is one that may change something; notes that what it answers is no longer under way.
   private mutating func answers(_ event: Lifecycle.Event) -> Bool {
     switch event {
-    case .start, .stop, .retry: return true
+    case .start, .adopted, .stop, .handOver, .renew, .retry: return true
     case .attemptSucceeded(let generation), .attemptFailed(let generation, _):
       guard attempt == generation else { return false }
       attempt = nil
@@ -58,7 +58,7 @@ struct LifecycleWorld {
 
   private mutating func take(_ effect: Lifecycle.Effect, after event: Lifecycle.Event) {
     switch effect {
-    case .attempt(let generation):
+    case .attempt(let generation), .renew(let generation):
       if attempt != nil || detachment != nil { complain(event, "began an attempt beside another effect") }
       checkAge(of: generation, after: event)
       attempt = generation
@@ -76,6 +76,8 @@ struct LifecycleWorld {
       if timer.purpose != .reconnectTimeout, timer.generation > newest { newest = timer.generation }
       timers[timer] = duration
     case .cancelTimer(let timer): timers[timer] = nil
+    case .letGo:
+      if attempt != nil || detachment != nil { complain(event, "let go beside another effect") }
     case .stopHoldingIO: break
     }
   }

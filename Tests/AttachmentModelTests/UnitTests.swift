@@ -102,14 +102,19 @@ struct UnitTests {
 struct NameTests {
   @Test(
     "names are made of a narrow alphabet",
-    arguments: ["a", "data", "0", "_x", "a.b-c_D9", String(repeating: "n", count: 64)])
+    arguments: [
+      "a", "data", "0", "_x", "a.b-c_D9", "part1", "a_part1", "a-part", "a-part1x", String(repeating: "n", count: 64),
+    ])
   func names(name: String) throws {
     try AttachmentSpec.checkName(name)
   }
 
   @Test(
     "other names are refused",
-    arguments: ["", ".", "..", ".a", "-a", "a b", "a/b", "ä", "a\0", "a~", "a@b", String(repeating: "n", count: 65)])
+    arguments: [
+      "", ".", "..", ".a", "-a", "a b", "a/b", "ä", "a\0", "a~", "a@b", String(repeating: "n", count: 65), "a-part1",
+      "a-part0123456789", "a-part1-part2",
+    ])
   func badNames(name: String) {
     #expect(throws: TextError.self) { try AttachmentSpec.checkName(name) }
   }

@@ -114,7 +114,7 @@ struct AttachmentWorkerTests {
     #expect(report.failure?.advice == .giveUp)
     #expect(report.failure?.message.contains("\"data\"") == true)
     #expect(report.attempts == 1)
-    #expect(recorder.devices == 0)
+    #expect(recorder.device.parameters == [])
     server.end(SIGKILL)
 
     let right = try await ServerProcess.nbdkit("memory", "1M", in: server.directory)
@@ -246,7 +246,8 @@ struct AttachmentWorkerTests {
     try await server.waitForLog("NBD_CMD_DISC")
     await recorder.worker.retry()
     try await recorder.wait(for: .attached)
-    #expect(recorder.devices == 1)
+    // A device is kept once it is bound: until then each try may find another interface.
+    #expect(recorder.devices == 2)
     await recorder.worker.stop()
     recorder.checkOrder()
   }

@@ -120,7 +120,9 @@ struct DeviceRegistryTests {
       blockSize: 512, size: 1 << 20, maximumRequest: 1 << 20, flags: [.hasFlags], requestTimeout: nil)
     let device = IoctlDevice(name: "data", selection: selection, registry: registry ?? self.registry)
     let problem = try await failure { () throws(Failure) in
-      try await device.bind(link, parameters) { _ in Issue.record("a device that was never bound has ended") }
+      try await device.bind([link], parameters, .replacingLost) { _ in
+        Issue.record("a device that was never bound has lost a link")
+      }
     }
     #expect(problem.phase == .binding)
     #expect(device.index == nil)

@@ -7,90 +7,138 @@ import Synchronization
 
 @testable import Attachment
 
-/// A kernel device without a kernel: it keeps the link, ends when the server closes it, and takes leave as the driver
-/// does.
+/// A kernel device without a kernel: it keeps the links, loses each when the server closes it, and takes leave as the
+/// driver does. As a device of netlink's it lives on without links, as one of the classic interface it does not.
 ///
-/// Concurrency model: `state` is shared by the worker, the test and the watch on the socket, under its mutex.
+/// Concurrency model: `state` is shared by the worker, the test and the watches on the sockets, under its mutex.
 final class FakeDevice: KernelDevice {
   /// What a call of `bind` does.
   enum Binding: Sendable {
     case succeeds
-    /// The link breaks before `bind` has returned.
+    /// The links break before `bind` has returned.
     case endsAtOnce
     case fails(Failure)
   }
 
+  private struct Bound: Sendable {
+    let link: Link
+    // Safe because it is only cancelled, which any thread may do.
+    nonisolated(unsafe) let watch: any DispatchSourceRead
+  }
+
   private struct State {
-    var link: Link?
-    var onEnd: (@Sendable (DeviceEnd) -> Void)?
-    var watch: (any DispatchSourceRead)?
+    var links: [Bound] = []
+    var isAlive = false
+    var onLoss: (@Sendable (LinkLoss) -> Void)?
     var parameters: [DeviceParameters] = []
+    var placements: [LinkPlacement] = []
     var script: [Binding]
     var releases = 0
+    var departures = 0
+    var holdings: [Duration?] = []
     var index: Int?
   }
 
   let number: Int
+  let interface: KernelInterface
   private let state: Mutex<State>
 
   /// `script`: what the first calls of `bind` do; the rest succeed.
-  init(number: Int = 0, script: [Binding] = []) {
+  init(number: Int = 0, interface: KernelInterface = .ioctl, script: [Binding] = []) {
     self.number = number
+    self.interface = interface
     state = Mutex(State(script: script))
   }
 
   var index: Int? { state.withLock { $0.index } }
-  var holdsIO: Bool { false }
-  var link: Link? { state.withLock { $0.link } }
+  var isAlive: Bool { state.withLock { $0.isAlive } }
+  var linkCount: Int { links.count }
+  var sockets: [OpenFile] { links.map(\.socket) }
+  var links: [Link] { state.withLock { $0.links.map(\.link) } }
+  var link: Link? { links.first }
   /// Of each call of `bind`.
   var parameters: [DeviceParameters] { state.withLock { $0.parameters } }
+  var placements: [LinkPlacement] { state.withLock { $0.placements } }
   var releases: Int { state.withLock { $0.releases } }
+  /// How often it was left to the kernel.
+  var departures: Int { state.withLock { $0.departures } }
+  /// How long I/O was to be held, each time that was said of the bound device.
+  var holdings: [Duration?] { state.withLock { $0.holdings } }
 
   func bind(
-    _ link: Link, _ parameters: DeviceParameters, onEnd: @escaping @Sendable (DeviceEnd) -> Void
+    _ links: [Link], _ parameters: DeviceParameters, _ placement: LinkPlacement,
+    onLoss: @escaping @Sendable (LinkLoss) -> Void
   ) async throws(Failure) {
     let binding = state.withLock { state -> Binding in
       state.parameters.append(parameters)
+      state.placements.append(placement)
       return state.script.isEmpty ? .succeeds : state.script.removeFirst()
     }
     switch binding {
     case .fails(let failure): throw failure
     case .endsAtOnce:
-      state.withLock { $0.index = number }
-      onEnd(.lost(errnoCode: nil))
+      state.withLock { ($0.index, $0.isAlive) = (number, interface == .netlink) }
+      onLoss(LinkLoss(remaining: 0, holdsIO: interface == .netlink))
     case .succeeds:
+      if placement == .replacingAll { take { _ in true }.forEach(end) }
       state.withLock { state in
-        state.index = number
-        state.link = link
-        state.onEnd = onEnd
-        state.watch = watch(link)
+        (state.index, state.isAlive, state.onLoss) = (number, true, onLoss)
+        state.links += links.map { Bound(link: $0, watch: watch($0)) }
       }
     }
   }
 
+  func tellLosses(to body: @escaping @Sendable (LinkLoss) -> Void) { state.withLock { $0.onLoss = body } }
+
+  func holdIO(for reconnectTimeout: Duration?) async throws(Failure) {
+    state.withLock { $0.holdings.append(reconnectTimeout) }
+  }
+
   func release(timeout: Duration) async throws(Failure) {
-    state.withLock { $0.releases += 1 }
-    guard let (link, onEnd) = unbind() else { return }
-    let farewell = Request(.disconnect, cookie: 0).bytes
-    _ = send(link.socket.number, farewell, farewell.count, Int32(MSG_NOSIGNAL))
-    Socket.shutDown(link.socket.number)
-    onEnd(.released)
-  }
-
-  /// The link breaks, for no reason that anybody knows.
-  func lose(errnoCode: Int32? = nil) {
-    guard let (link, onEnd) = unbind() else { return }
-    Socket.shutDown(link.socket.number)
-    onEnd(.lost(errnoCode: errnoCode))
-  }
-
-  private func unbind() -> (Link, @Sendable (DeviceEnd) -> Void)? {
-    state.withLock { state in
-      guard let link = state.link, let onEnd = state.onEnd else { return nil }
-      state.watch?.cancel()
-      (state.link, state.onEnd, state.watch) = (nil, nil, nil)
-      return (link, onEnd)
+    state.withLock { ($0.releases, $0.onLoss, $0.isAlive) = ($0.releases + 1, nil, false) }
+    for bound in take({ _ in true }) {
+      let farewell = Request(.disconnect, cookie: 0).bytes
+      _ = send(bound.link.socket.number, farewell, farewell.count, Int32(MSG_NOSIGNAL))
+      end(bound)
     }
+  }
+
+  func stopHoldingIO() async {}
+
+  func letGo() {
+    state.withLock { ($0.departures, $0.onLoss) = ($0.departures + 1, nil) }
+    // As open as they were: the kernel has them too.
+    for bound in take({ _ in true }) { bound.watch.cancel() }
+  }
+
+  /// Its links break, for no reason that anybody knows; or only the first `count`.
+  func lose(_ count: Int = .max, errnoCode: Int32? = nil) {
+    let chosen = links.prefix(count).map { ObjectIdentifier($0.socket) }
+    lose(errnoCode: errnoCode) { chosen.contains(ObjectIdentifier($0.socket)) }
+  }
+
+  private func lose(errnoCode: Int32? = nil, _ isLost: (Link) -> Bool) {
+    let lost = take(isLost)
+    guard !lost.isEmpty else { return }
+    lost.forEach(end)
+    let (loss, onLoss) = state.withLock { state in
+      if interface == .ioctl { state.isAlive = false }
+      let loss = LinkLoss(remaining: state.links.count, holdsIO: state.isAlive, errnoCode: errnoCode)
+      return (loss, state.onLoss)
+    }
+    onLoss?(loss)
+  }
+
+  private func take(_ isTaken: (Link) -> Bool) -> [Bound] {
+    state.withLock { state in
+      defer { state.links.removeAll { isTaken($0.link) } }
+      return state.links.filter { isTaken($0.link) }
+    }
+  }
+
+  private func end(_ bound: Bound) {
+    bound.watch.cancel()
+    Socket.shutDown(bound.link.socket.number)
   }
 
   /// Loses the link when the server closes it; what a test reads from it is left alone.
@@ -101,7 +149,7 @@ final class FakeDevice: KernelDevice {
       let count = recv(link.socket.number, &byte, 1, Int32(MSG_PEEK))
       guard count == 0 || (count < 0 && errno != EAGAIN) else { return }
       source.cancel()
-      self?.lose()
+      self?.lose { $0.socket === link.socket }
     }
     // Keeps the socket open until Dispatch has let go of it.
     source.setCancelHandler { withExtendedLifetime(link) {} }

@@ -9,16 +9,21 @@ struct CombinationTests {
     "a feature that is not there is refused, never ignored",
     arguments: [
       (["uri: nbds://h"], "TLS"), (["uri: [NBDS+unix:///?socket=/s&tls-verify-peer=0]"], "TLS"),
-      (["uri: nbds+vsock://2?tls-type=psk"], "TLS"), (["uri: nbd://h", "kernel-interface: netlink"], "netlink"),
-      (["uri: nbd://h", "datapath: relay"], "the relay"),
-      (["uri: nbd://h", "connections: 2"], "more than one connection"),
+      (["uri: nbds+vsock://2?tls-type=psk"], "TLS"), (["uri: nbd://h", "datapath: relay"], "the relay"),
       (["uri: nbd://h", "unflushed-limit: 64MiB"], "keeping unflushed writes"),
-      (["uri: nbd://h", "reconnect-timeout: infinity"], "holding I/O while no server answers"),
     ])
   func notSupported(lines: [String], feature: String) {
     let loaded = load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined())
     #expect(loaded.diagnostics.map(\.message) == ["\(feature) is not supported yet"])
     #expect(loaded.configuration == nil)
+  }
+
+  @Test("what netlink makes possible is taken")
+  func netlink() throws {
+    let lines = ["uri: nbd://h", "kernel-interface: netlink", "connections: 2", "reconnect-timeout: infinity"]
+    let loaded = load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined())
+    let spec = try #require(loaded.configuration?.attachments.first)
+    #expect(spec.kernelInterface == .netlink && spec.connections == 2 && spec.reconnectTimeout == nil)
   }
 
   @Test("it is refused under `defaults` too, and its value is still checked")
@@ -96,6 +101,14 @@ struct CombinationTests {
         "nothing holds I/O with `kernel-interface: ioctl` and `datapath: direct`"
       ),
       (
+        ["uri: nbd://h", "kernel-interface: ioctl", "reconnect-timeout: 1min"],
+        "`kernel-interface: ioctl` can't hold I/O while no server answers"
+      ),
+      (
+        ["uri: nbd://h", "kernel-interface: ioctl", "connections: 2"],
+        "`kernel-interface: ioctl` has one connection only"
+      ),
+      (
         ["uri: nbd://h", "retry: { initial: 31s }"],
         "the first pause between tries, 31s, is longer than the longest, 30s"
       ),
@@ -117,6 +130,14 @@ struct CombinationTests {
       ("nbds+unix:///?socket=/s&tls-hostname=a", "{ ca-file: /a }"),
     ] {
       #expect(loadAttachment("uri: '\(uri)'", "tls: \(tls)").realErrors.isEmpty)
+    }
+  }
+
+  @Test("an interface that can't hold I/O may say that it does not")
+  func noHolding() {
+    for datapath in ["auto", "direct"] {
+      let lines = ["uri: nbd://h", "kernel-interface: ioctl", "reconnect-timeout: 0s", "datapath: \(datapath)"]
+      #expect(load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined()).diagnostics.isEmpty)
     }
   }
 

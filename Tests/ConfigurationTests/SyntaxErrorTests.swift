@@ -117,6 +117,8 @@ struct SyntaxErrorTests {
       ("attachments:\n  uri: nbd://h\n", "2:8 the attachment `uri` is a mapping of keys and values, not `nbd://h`"),
       ("attachments:\n  a b: { uri: nbd://h }\n", "2:3 ` ` may not stand in a name"),
       ("attachments:\n  .a: { uri: nbd://h }\n", "2:3 a name may not begin with `.`"),
+      ("attachments:\n  a-part1: { uri: nbd://h }\n", "2:3 a name may not end with `-part1`"),
+      ("attachments:\n  -part: { uri: nbd://h }\n", "2:3 a name may not begin with `-`"),
       ("attachments:\n  a: { uri: nbd://h }\n  a: { uri: nbd://h }\n", "3:3 `a` is given twice"),
       ("attachments: {}\nattachments: {}\n", "2:1 `attachments` is given twice"),
       ("attachments:\n  a: { uri: nbd://h, uri: nbd://i }\n", "2:22 `uri` is given twice"),

@@ -17,26 +17,40 @@ struct DeviceUseTests {
 
     """
 
+  private static func mounts(_ text: String, devices: Set<String>, names: Set<String> = []) -> [String] {
+    DeviceUse.parseMounts(text, owners(devices, names)).map(\.point)
+  }
+
+  private static func swaps(_ text: String, devices: Set<String>) -> [String] {
+    DeviceUse.parseSwaps(text, owners([], devices)).map(\.name)
+  }
+
+  private static func owners(_ numbers: Set<String>, _ names: Set<String>) -> DeviceUse.Owners {
+    DeviceUse.Owners(
+      byNumber: Dictionary(uniqueKeysWithValues: numbers.map { ($0, 0) }),
+      byName: Dictionary(uniqueKeysWithValues: names.map { ($0, 0) }))
+  }
+
   @Test("mount points are found by the device's number, once each, their escapes undone")
   func mounts() {
-    #expect(DeviceUse.parseMounts(Self.mountinfo, devices: ["43:0"]) == ["/srv/data"])
+    #expect(Self.mounts(Self.mountinfo, devices: ["43:0"]) == ["/srv/data"])
     #expect(
-      DeviceUse.parseMounts(Self.mountinfo, devices: ["43:0", "43:1"])
+      Self.mounts(Self.mountinfo, devices: ["43:0", "43:1"])
         == ["/srv/data", "/srv/with space\ttab\\and\nline"])
-    #expect(DeviceUse.parseMounts(Self.mountinfo, devices: ["43:99"]) == [])
-    #expect(DeviceUse.parseMounts("", devices: ["43:0"]) == [])
+    #expect(Self.mounts(Self.mountinfo, devices: ["43:99"]) == [])
+    #expect(Self.mounts("", devices: ["43:0"]) == [])
   }
 
   @Test("btrfs has a number of its own, and is found by its source")
   func btrfs() {
     #expect(
-      DeviceUse.parseMounts(Self.mountinfo, devices: [], names: ["/dev/nbd0"]) == ["/srv/data", "/srv/snapshots"])
+      Self.mounts(Self.mountinfo, devices: [], names: ["/dev/nbd0"]) == ["/srv/data", "/srv/snapshots"])
   }
 
   @Test("what only looks like an escape is left as it is", arguments: ["\\9", "\\400", "\\+12", "\\", "\\08x"])
   func noEscape(text: String) {
     let line = "40 22 43:0 / /srv/\(text) rw - ext4 /dev/nbd0 rw"
-    #expect(DeviceUse.parseMounts(line, devices: ["43:0"]) == ["/srv/\(text)"])
+    #expect(Self.mounts(line, devices: ["43:0"]) == ["/srv/\(text)"])
   }
 
   @Test("swap is found by the device's name, below the heading")
@@ -47,11 +61,11 @@ struct DeviceUseTests {
       /dev/nbd12                              partition       1048572         0               -3
       /swap\\040file                           file            1048572         0               -4
       """
-    #expect(DeviceUse.parseSwaps(text, devices: ["/dev/nbd0", "/dev/nbd0p2"]) == ["/dev/nbd0p2"])
-    #expect(DeviceUse.parseSwaps(text, devices: ["/dev/nbd1"]) == [])
-    #expect(DeviceUse.parseSwaps(text, devices: ["/swap file"]) == ["/swap file"])
-    #expect(DeviceUse.parseSwaps(text, devices: ["Filename"]) == [])
-    #expect(DeviceUse.parseSwaps("", devices: ["/dev/nbd0"]) == [])
+    #expect(Self.swaps(text, devices: ["/dev/nbd0", "/dev/nbd0p2"]) == ["/dev/nbd0p2"])
+    #expect(Self.swaps(text, devices: ["/dev/nbd1"]) == [])
+    #expect(Self.swaps(text, devices: ["/swap file"]) == ["/swap file"])
+    #expect(Self.swaps(text, devices: ["Filename"]) == [])
+    #expect(Self.swaps("", devices: ["/dev/nbd0"]) == [])
   }
 
   @Test("mounts, swap and holders of a device and of its partitions are put together")

@@ -26,7 +26,8 @@ final class DaemonProcess: Sendable {
     if let manager { variables["NOTIFY_SOCKET"] = manager.path }
     if let watchdog { variables["WATCHDOG_USEC"] = "\(watchdog)" }
     let child = try await ChildProcess.start(
-      built("nbdattachd"), ["--config", "\(directory.path)/conf", "--socket", "\(directory.path)/control"],
+      built("nbdattachd"),
+      ["--config", "\(directory.path)/conf", "--socket", "\(directory.path)/control"],
       variables: variables, output: "\(directory.path)/output", errors: "\(directory.path)/\(errors)")
     return DaemonProcess(directory, child)
   }
@@ -58,9 +59,8 @@ final class DaemonProcess: Sendable {
   }
 
   /// `nbdattach COMMAND ARGUMENT...` with this daemon's socket.
-  func command(_ name: String, _ argument: String? = nil) async throws -> Outcome {
-    let socket = ["--socket", "\(directory.path)/control"]
-    return try await run("nbdattach", [name] + (argument.map { [$0] } ?? []) + socket)
+  func command(_ words: String...) async throws -> Outcome {
+    try await run("nbdattach", words + ["--socket", "\(directory.path)/control"])
   }
 
   /// Sends the signal and waits for the end; the exit status.

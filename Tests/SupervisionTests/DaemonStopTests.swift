@@ -1,3 +1,5 @@
+import AttachmentModel
+import Control
 import Glibc
 import Testing
 
@@ -13,8 +15,58 @@ struct DaemonStopTests {
     try await manager.wait(for: ["READY=1"])
     #expect(try await daemon.end(number) == 0)
     #expect(manager.events == ["READY=1", "STOPPING=1"])
-    #expect(manager.messages.last == "STOPPING=1\nSTATUS=detaching\nEXTEND_TIMEOUT_USEC=35000000")
+    // The barrier: what was told before has been taken in when the process ends.
+    #expect(
+      manager.messages.suffix(2) == ["STOPPING=1\nSTATUS=detaching\nEXTEND_TIMEOUT_USEC=35000000", "BARRIER=1"])
     #expect(access("\(directory.path)/control", F_OK) != 0)
+  }
+
+  @Test("the signal of a restart ends it too, with 0, and says that the devices are handed over")
+  func handOver() async throws {
+    let directory = try TemporaryDirectory()
+    let manager = try NotifySocket("\(directory.path)/notify")
+    try directory.configure("stop-timeout: 20s")
+    try directory.declare(["data: {uri: '\(directory.absent())'}"])
+    let daemon = try await DaemonProcess.start(in: directory, manager: manager)
+    try await manager.wait(for: ["READY=1"])
+    #expect(try await daemon.end(SIGUSR1) == 0)
+    #expect(manager.events == ["READY=1", "STOPPING=1"])
+    #expect(manager.status == "handing the devices over")
+    #expect(access("\(directory.path)/control", F_OK) != 0)
+  }
+
+  @Test("a restart's signal during the start, or beside that of a stop, ends it as well", arguments: 0..<4)
+  func handOverEarly(round: Int) async throws {
+    let directory = try TemporaryDirectory()
+    let manager = try NotifySocket("\(directory.path)/notify")
+    let silent = try SilentServer(in: directory)
+    try directory.declare(["silent: {uri: '\(silent.uri)', connect-timeout: 1h}"])
+    let daemon = try await DaemonProcess.start(in: directory, manager: manager)
+    try await eventually("the control socket is there") { access("\(directory.path)/control", F_OK) == 0 }
+    if round % 2 == 1 { daemon.child.signal(SIGTERM) }
+    #expect(try await daemon.end(SIGUSR1) == 0)
+    #expect(manager.events == ["STOPPING=1"])
+  }
+
+  @Test("what an operator has stopped stays so in the next process, and comes back when it is started")
+  func operatorStop() async throws {
+    let directory = try TemporaryDirectory()
+    let manager = try NotifySocket("\(directory.path)/notify")
+    try directory.declare(["data: {uri: '\(directory.absent())'}", "other: {uri: '\(directory.absent())'}"])
+    let first = try await DaemonProcess.start(in: directory, manager: manager)
+    try await manager.wait(for: ["READY=1"])
+    #expect(try await first.command("stop", "data").status == 0)
+    #expect(try await first.end(SIGUSR1) == 0)
+
+    let second = try await DaemonProcess.start(in: directory)
+    try await second.wait(forStatus: "a stopped one") { status in
+      status.attachments.map { "\($0.name) \($0.state)" } == ["data stopped", "other waiting"]
+    }
+    #expect(try await second.command("start", "data", "--no-wait").status == 0)
+    try await second.wait(forStatus: "both at work") { status in
+      !status.attachments.contains { $0.state == .stopped } && status.attachments.count == 2
+    }
+    #expect(try await second.end() == 0)
   }
 
   @Test("a stop during the start cuts the tries short, and READY is never told")

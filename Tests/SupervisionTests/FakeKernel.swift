@@ -30,7 +30,7 @@ final class FakeKernel: Sendable {
   /// The link of this attachment breaks.
   func lose(_ name: String) {
     let device = state.withLock { $0.bound.removeValue(forKey: name) }
-    device?.end(.lost(errnoCode: nil))
+    device?.end(tellingLoss: true)
   }
 
   /// From now on no device is let go, until this is set back.
@@ -66,10 +66,11 @@ final class FakeKernel: Sendable {
   }
 }
 
+/// A device of the classic interface: it is gone when its link is.
 final class FakeDevice: KernelDevice {
   private struct Binding {
-    let link: Link
-    let onEnd: @Sendable (DeviceEnd) -> Void
+    let links: [Link]
+    var onLoss: @Sendable (LinkLoss) -> Void
   }
 
   private let spec: AttachmentSpec
@@ -82,25 +83,37 @@ final class FakeDevice: KernelDevice {
     self.kernel = kernel
   }
 
+  var interface: KernelInterface { .ioctl }
   var index: Int? { number.withLock { $0 } }
-  var holdsIO: Bool { false }
+  var isAlive: Bool { linkCount > 0 }
+  var linkCount: Int { sockets.count }
+  var sockets: [OpenFile] { binding.withLock { $0?.links.map(\.socket) ?? [] } }
 
   func bind(
-    _ link: Link, _ parameters: DeviceParameters, onEnd: @escaping @Sendable (DeviceEnd) -> Void
+    _ links: [Link], _ parameters: DeviceParameters, _ placement: LinkPlacement,
+    onLoss: @escaping @Sendable (LinkLoss) -> Void
   ) async throws(Failure) {
-    binding.withLock { $0 = Binding(link: link, onEnd: onEnd) }
+    binding.withLock { $0 = Binding(links: links, onLoss: onLoss) }
     let taken = kernel.bind(self, spec)
     number.withLock { $0 = $0 ?? taken }
   }
 
+  func tellLosses(to body: @escaping @Sendable (LinkLoss) -> Void) { binding.withLock { $0?.onLoss = body } }
+
   func release(timeout: Duration) async throws(Failure) {
     await kernel.release(spec.name)
-    end(.released)
+    end(tellingLoss: false)
   }
 
-  fileprivate func end(_ end: DeviceEnd) {
+  func stopHoldingIO() async {}
+
+  func holdIO(for reconnectTimeout: Duration?) async throws(Failure) {}
+
+  func letGo() {}
+
+  fileprivate func end(tellingLoss: Bool) {
     let ended = binding.withLock { $0.take() }
-    ended?.onEnd(end)
+    if tellingLoss { ended?.onLoss(LinkLoss(remaining: 0, holdsIO: false)) }
   }
 }
 

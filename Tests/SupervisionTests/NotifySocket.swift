@@ -56,7 +56,9 @@ final class NotifySocket: Sendable {
   /// The lines of all datagrams, without those that only tell how things are.
   var events: [String] {
     messages.flatMap { $0.split(separator: "\n").map(String.init) }
-      .filter { !$0.hasPrefix("STATUS=") && $0 != "WATCHDOG=1" && !$0.hasPrefix("EXTEND_TIMEOUT_USEC=") }
+      .filter { line in
+        !["STATUS=", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=", "BARRIER=1"].contains { line.hasPrefix($0) }
+      }
       .map { $0.hasPrefix("MONOTONIC_USEC=") ? "MONOTONIC_USEC" : $0 }
   }
 

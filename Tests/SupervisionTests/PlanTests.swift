@@ -32,12 +32,33 @@ struct PlanTests {
     #expect(plan([changed], [data]) == ["data": .replace(changed)])
   }
 
+  @Test(
+    "where links can be renewed under the device, a change of what they carry renews them", arguments: Change.renewing)
+  func renew(change: Change) {
+    var changed = change.applied(to: data)
+    #expect(plan([changed], [data], renewable: ["data"]) == ["data": .renew(changed)])
+    #expect(plan([changed], [data], renewable: ["other"])["data"] != .renew(changed))
+    changed.retry.maximum = .seconds(77)
+    #expect(plan([changed], [data], renewable: ["data"]) == ["data": .renew(changed)])
+    changed.isReadOnly.toggle()
+    #expect(plan([changed], [data], renewable: ["data"]) == ["data": .replace(changed)])
+  }
+
+  @Test("what the links do not carry is changed without them, or with the device", arguments: Change.allCases)
+  func notRenewed(change: Change) {
+    guard !Change.renewing.contains(change) else { return }
+    let changed = change.applied(to: data)
+    let action: Plan.Action = Change.soft.contains(change) ? .update(changed) : .replace(changed)
+    #expect(plan([changed], [data], renewable: ["data"]) == ["data": action])
+  }
+
   @Test("a plan that is carried out leads to what is declared, and does no more than that takes", arguments: 0..<200)
   func leadsThere(seed: UInt64) throws {
     var random = SplitMix64(state: seed)
     let (declared, before) = (specs(&random), specs(&random))
     var running = Dictionary(uniqueKeysWithValues: before.map { ($0.name, $0) })
-    for (name, action) in Plan(declared: declared, running: running).actions {
+    let renewable = Set(running.keys.filter { _ in Bool.random(using: &random) })
+    for (name, action) in Plan(declared: declared, running: running, renewable: renewable).actions {
       let old = running[name]
       switch action {
       case .start(let spec):
@@ -53,6 +74,11 @@ struct PlanTests {
         softened.retry = spec.retry
         #expect(softened == spec)
         running[name] = spec
+      case .renew(let spec):
+        let old = try #require(old)
+        #expect(old.device == spec.device && old.isReadOnly == spec.isReadOnly && old.connections == spec.connections)
+        #expect(renewable.contains(name))
+        running[name] = spec
       case .replace(let spec):
         #expect(old != nil && old != spec)
         running[name] = spec
@@ -63,8 +89,13 @@ struct PlanTests {
     #expect(running == Dictionary(uniqueKeysWithValues: declared.map { ($0.name, $0) }))
   }
 
-  private func plan(_ declared: [AttachmentSpec], _ running: [AttachmentSpec]) -> [String: Plan.Action] {
-    Plan(declared: declared, running: Dictionary(uniqueKeysWithValues: running.map { ($0.name, $0) })).actions
+  private func plan(
+    _ declared: [AttachmentSpec], _ running: [AttachmentSpec], renewable: Set<String> = []
+  ) -> [String: Plan.Action] {
+    Plan(
+      declared: declared, running: Dictionary(uniqueKeysWithValues: running.map { ($0.name, $0) }),
+      renewable: renewable
+    ).actions
   }
 
   /// Some of six names, each with up to three changes.
@@ -95,6 +126,8 @@ enum Change: CaseIterable {
   case expectedSize
 
   static let soft: [Change] = [.connectTimeout, .reconnectTimeout, .retry]
+  /// Where the kernel's device outlives its links.
+  static let renewing: [Change] = [.servers, .expectedSize, .requestTimeout]
   static let hard = allCases.filter { !soft.contains($0) }
 
   func applied(to spec: AttachmentSpec) -> AttachmentSpec {

@@ -25,8 +25,19 @@ final class Server: Sendable {
   private let child: ChildProcess
 
   /// Serves at `NAME` in `directory`.
-  init(_ arguments: String..., at name: String = "server", in directory: TemporaryDirectory) async throws {
-    socket = "\(directory.path)/\(name)"
+  convenience init(_ arguments: String..., at name: String = "server", in directory: TemporaryDirectory) async throws {
+    try await self.init(arguments, socket: "\(directory.path)/\(name)")
+  }
+
+  /// Serves whoever connects from now on in place of `other`, which goes on with those that it has.
+  convenience init(_ arguments: String..., replacing other: Server) async throws {
+    try await self.init(arguments, socket: other.socket)
+  }
+
+  private init(_ arguments: [String], socket: String) async throws {
+    self.socket = socket
+    unlink(socket)
+    unlink("\(socket).pid")
     let (pidFile, log) = ("\(socket).pid", "\(socket).log")
     let program = try #require(installed("nbdkit"), "nbdkit is not installed")
     child = try await ChildProcess.start(
@@ -35,6 +46,17 @@ final class Server: Sendable {
     try await eventually("nbdkit serves", else: (try? text(of: log)) ?? "") {
       readSmallFile(pidFile)?.isEmpty == false
     }
+  }
+
+  /// How many have connected so far.
+  var connections: Int {
+    ((try? text(of: "\(socket).log")) ?? "").components(separatedBy: "accepted connection").count - 1
+  }
+
+  /// Ends with all its connections, and returns when it is gone.
+  func end() {
+    child.signal(SIGKILL)
+    while child.statusIfEnded == nil { usleep(1000) }
   }
 
   func uri(_ export: String = "") -> String { "nbd+unix:///\(export)?socket=\(socket)" }

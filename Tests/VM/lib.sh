@@ -203,6 +203,54 @@ verify_file() {
   umount "$work/server-side"
 }
 
+# ---- Load
+
+declare -a load=() # pids of the writers
+
+# start_load DEVICE: a file system, mounted, with a writer that calls fsync and two that write with O_DIRECT, so that
+# requests are in flight at every moment.
+start_load() {
+  rm --force "$work"/{synced,direct1,direct2} # of an earlier load
+  mkfs.ext4 -q "$1"
+  load_folder=$(mounted "$1")
+  load=()
+  ./writer append "$load_folder/synced" "$work/synced" & load+=($!)
+  ./writer append "$load_folder/direct1" "$work/direct1" --direct & load+=($!)
+  ./writer append "$load_folder/direct2" "$work/direct2" --direct & load+=($!)
+  at_end end_writers
+  eventually 60 "all writers write" load_flows
+}
+
+load_flows() { [[ -s $work/synced && -s $work/direct1 && -s $work/direct2 ]]; }
+
+end_writers() {
+  for pid in "${load[@]}"; do kill -TERM "$pid" 2>/dev/null; done
+  load=()
+}
+
+# load_goes_on: every writer has written something new since now.
+load_goes_on() {
+  local log before
+  for log in synced direct1 direct2; do
+    before=$(wc --lines <"$work/$log")
+    eventually 60 "the writer of $log goes on" longer_than "$work/$log" $((before + 4))
+  done
+}
+
+longer_than() { (($(wc --lines <"$1") > $2)); }
+
+# end_load WHAT IMAGE: no writer has seen an error, and what they wrote is in the server's IMAGE. Notes the longest stall.
+end_load() {
+  local pid log stalls=()
+  for pid in "${load[@]}"; do kill -TERM "$pid"; done
+  for pid in "${load[@]}"; do wait "$pid" || fail "a writer saw an error: $(awk '$5 != 0' "$work"/{synced,direct1,direct2} | head --lines=2)"; done
+  load=()
+  for log in synced direct1 direct2; do stalls+=("$(./writer longest "$work/$log")"); done
+  figure "$1: longest stall" "$(printf '%s\n' "${stalls[@]}" | sort --numeric-sort | tail --lines=1) s"
+  umount "$load_folder"
+  for log in synced direct1 direct2; do verify_file "$2" "$log" "$work/$log"; done
+}
+
 # ---- End
 
 # at_end COMMAND...: runs when the scenario is over, however it ends.

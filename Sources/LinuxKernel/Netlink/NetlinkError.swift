@@ -21,6 +21,15 @@ package enum NetlinkError: Error, Equatable, Sendable, CustomStringConvertible {
     return code
   }
 
+  /// What the operator can do.
+  package var hint: String? {
+    switch self {
+    case .unavailable: "modprobe nbd"
+    case .timedOut: "another program's call hangs: look for processes in state D"
+    case .system, .malformed: nil
+    }
+  }
+
   package var description: String {
     switch self {
     case .system(let call, let code, let text):

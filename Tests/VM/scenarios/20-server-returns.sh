@@ -1,4 +1,4 @@
-# a server that is killed and comes back: the device comes back under the same number, and no acknowledged write is lost
+# classic interface: a server that is killed and comes back: the device comes back under the same number, and no acknowledged write is lost
 
 start_daemon
 image=$(disk_file image 64M)
@@ -6,6 +6,7 @@ serve() { start_server disk 10809 nbdkit -f -t 1 -p 10809 file "$image"; }
 serve
 config data <<'YAML'
 uri: nbd://127.0.0.1
+kernel-interface: ioctl
 retry: { initial: 100ms, maximum: 1s }
 YAML
 reload

@@ -1,10 +1,11 @@
-# a server that is killed again and again with requests in flight: every time the device comes back, nothing is lost
+# classic interface: a server that is killed again and again with requests in flight: every time the device comes back, nothing is lost
 
 start_daemon
 image=$(disk_file image 64M)
 serve() { start_server disk 10809 nbdkit -f -t 1 -p 10809 file "$image"; }
 serve
 config data <<'YAML'
+kernel-interface: ioctl
 uri: nbd://127.0.0.1
 device: /dev/nbd5
 retry: { initial: 100ms, maximum: 500ms }

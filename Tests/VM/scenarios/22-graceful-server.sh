@@ -1,4 +1,4 @@
-# a server that is stopped in an orderly way, and a file system that is unmounted before: nothing is lost
+# classic interface: a server that is stopped in an orderly way, and a file system that is unmounted before: nothing is lost
 
 start_daemon
 image=$(disk_file image 64M)
@@ -7,6 +7,7 @@ serve() { start_server disk "$socket" qemu-nbd --persistent --shared=0 --format=
 serve
 config data <<YAML
 uri: nbd+unix:///?socket=$socket
+kernel-interface: ioctl
 retry: { initial: 100ms, maximum: 1s }
 YAML
 reload

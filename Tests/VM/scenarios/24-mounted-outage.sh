@@ -1,4 +1,4 @@
-# a server that is lost under a mounted file system: the device comes back when the file system is unmounted
+# classic interface: a server that is lost under a mounted file system: the device comes back when the file system is unmounted
 
 start_daemon
 image=$(disk_file image 64M)
@@ -6,6 +6,7 @@ serve() { start_server disk 10809 nbdkit -f -t 1 -p 10809 file "$image"; }
 serve
 config data <<'YAML'
 uri: nbd://127.0.0.1
+kernel-interface: ioctl
 retry: { initial: 100ms, maximum: 1s }
 YAML
 reload

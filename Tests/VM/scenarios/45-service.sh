@@ -23,9 +23,11 @@ systemctl reload "$daemon"
 sleep 2
 equal "the holder after a reload" "$(kernel_pid /dev/nbd3)" "$holder"
 
+process=$(daemon_pid)
 systemctl restart "$daemon"
 equal "state after a restart" "$(status_of first .state)" attached
-require "another process holds it" test "$(kernel_pid /dev/nbd3)" != "$holder"
+require "it is another process" test "$(daemon_pid)" != "$process"
+equal "the holder after a restart, which hands the device over" "$(kernel_pid /dev/nbd3)" "$holder"
 
 systemctl stop "$daemon"
 equal "size after the stop" "$(size_of /dev/nbd3)" 0

@@ -1,10 +1,11 @@
-# a stop while a file system is mounted does not hang, names the mount, and loses nothing that was synced
+# classic interface: a stop while a file system is mounted does not hang, names the mount, and loses nothing that was synced
 
 start_daemon
 image=$(disk_file image 64M)
 start_server disk 10809 nbdkit -f -t 1 -p 10809 file "$image"
 config data <<'YAML'
 uri: nbd://127.0.0.1
+kernel-interface: ioctl
 YAML
 reload
 wait_state data attached

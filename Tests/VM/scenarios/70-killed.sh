@@ -1,10 +1,11 @@
-# the daemon is killed: systemd starts it again, and the devices come back
+# classic interface: the daemon is killed: systemd starts it again, and the devices come back
 
 start_daemon
 image=$(disk_file image 64M)
 start_server disk 10809 nbdkit -f -t 1 -p 10809 file "$image"
 config data <<'YAML'
 uri: nbd://127.0.0.1
+kernel-interface: ioctl
 device: /dev/nbd2
 YAML
 reload

@@ -1,4 +1,4 @@
-# two hundred attachments in one process
+# classic interface: two hundred attachments in one process
 # Time limit: 600
 
 systemctl stop "$daemon"
@@ -8,7 +8,7 @@ udevadm settle --timeout=120
 start_server disk 10809 nbdkit -f -t 1 -p 10809 memory 1M
 {
   echo "attachments:"
-  for number in {1..200}; do echo "  many$number: { uri: \"nbd://127.0.0.1\", connect-timeout: 120s }"; done
+  for number in {1..200}; do echo "  many$number: { uri: \"nbd://127.0.0.1\", kernel-interface: ioctl, connect-timeout: 120s }"; done
 } | config_file many
 
 began=${EPOCHREALTIME/./}

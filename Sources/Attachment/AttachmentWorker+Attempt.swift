@@ -1,0 +1,107 @@
+import AttachmentModel
+import LinuxKernel
+import NBDProtocol
+
+/// One attempt: from the servers of the spec to links in the kernel.
+extension AttachmentWorker {
+  /// Tries the servers in their order; when all fail, says of each why.
+  func connectAndBind(
+    _ generation: Lifecycle.Generation, _ placement: LinkPlacement, in scope: AttemptScope
+  ) async throws(Failure) {
+    var failures: [(server: ServerURI, failure: Failure)] = []
+    for server in spec.servers {
+      do throws(Failure) {
+        return try await connectAndBind(server, generation, placement, in: scope)
+      } catch {
+        failures.append((server, error))
+        // A device that can't be had is not the server's fault; the next one would meet the same.
+        if error.phase == .binding || error.isCancellation { break }
+      }
+    }
+    throw Failure.combined(failures)
+  }
+
+  private func connectAndBind(
+    _ server: ServerURI, _ generation: Lifecycle.Generation, _ placement: LinkPlacement, in scope: AttemptScope
+  ) async throws(Failure) {
+    report.server = "\(server)"
+    report.export = server.exportName
+    let device: any KernelDevice
+    if let known = self.device { device = known } else { device = try await makeDevice(spec) }
+    let connector = Connector(server: server, scope: scope) { [self] step in
+      report.activity = step
+      publish()
+    }
+    var links: [Link] = []
+    do throws(Failure) {
+      links.append(try await connector.link(timeout: spec.connectTimeout))
+      let identity = try identity(from: links[0], device, placement)
+      let wanted = placement == .replacingAll ? identity.linkCount : identity.linkCount - device.linkCount
+      while links.count < wanted {
+        let link = try await connector.link(timeout: spec.connectTimeout)
+        try requireSame(link, as: links[0])
+        links.append(link)
+      }
+      report.activity = "binding"
+      publish()
+      try await device.bind(links, identity.parameters, placement, onLoss: lossCallback(generation))
+      // Kept only once it is bound: until then another try may need another interface.
+      self.device = device
+      self.identity = identity
+      fill(from: device, identity)
+    } catch {
+      // A server may keep a client that does not take its leave; what the kernel has got is the kernel's.
+      let taken = device.sockets.map { ObjectIdentifier($0) }
+      for link in links where !taken.contains(ObjectIdentifier(link.socket)) {
+        ByteStream(link.socket, scope: scope).writeIfPossible(Request(.disconnect, cookie: 0).bytes)
+      }
+      throw error
+    }
+  }
+
+  /// What the device is made from, or would be: checked against what was declared, and against what the device that
+  /// there is was made from.
+  private func identity(
+    from link: Link, _ device: any KernelDevice, _ placement: LinkPlacement
+  ) throws(Failure) -> DeviceIdentity {
+    var export = link.export
+    if let expected = spec.expectedSize, export.size != expected {
+      throw Failure(
+        .comparing, "the export has \(export.size) bytes, and \(expected) are expected",
+        hint: "correct expect: { size: … }, or the export", advice: .giveUp)
+    }
+    if let identity, device.isAlive {
+      try identity.requireCompatible(export)
+      // Links that are up may not know that the export has grown, and refuse what lies past its old end (nbdkit does).
+      if placement == .replacingLost, device.linkCount > 0 { export.size = identity.export.size }
+    }
+    let blockSize = (device.isAlive ? identity?.parameters.blockSize : nil) ?? spec.blockSize
+    let geometry: DeviceGeometry
+    do {
+      geometry = try DeviceGeometry(of: export, wantedBlockSize: blockSize, largestBlockSize: systemPageSize())
+    } catch {
+      throw Failure(.comparing, error.message, advice: .giveUp)
+    }
+    let linkCount = device.interface == .netlink && export.flags.contains(.canMultiConn) ? spec.connections ?? 1 : 1
+    // What the driver acts on; several connections are another matter than several that are allowed.
+    var flags = export.flags.intersection([
+      .hasFlags, .readOnly, .sendFlush, .sendFUA, .rotational, .sendTrim, .sendWriteZeroes,
+    ])
+    if linkCount > 1 { flags.insert(.canMultiConn) }
+    if spec.isReadOnly { flags.insert(.readOnly) }
+    return DeviceIdentity(
+      server: link.server, export: export,
+      parameters: DeviceParameters(
+        blockSize: geometry.blockSize, size: geometry.size, maximumRequest: geometry.maximumRequest, flags: flags,
+        requestTimeout: spec.requestTimeout, reconnectTimeout: spec.reconnectTimeout),
+      linkCount: linkCount)
+  }
+
+  /// All links of a device must show the same export (proto.md, NBD_FLAG_CAN_MULTI_CONN).
+  private func requireSame(_ link: Link, as first: Link) throws(Failure) {
+    guard link.export.size == first.export.size, link.export.flags == first.export.flags else {
+      throw Failure(
+        .comparing, "\(link.server) shows another export on its second connection", advice: .giveUp)
+    }
+  }
+}

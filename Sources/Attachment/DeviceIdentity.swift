@@ -1,0 +1,57 @@
+package import AttachmentModel
+package import LinuxKernel
+package import NBDProtocol
+
+/// What a device in the kernel was made from: every link that is put into it later must offer the same.
+package struct DeviceIdentity: Equatable, Sendable, Codable {
+  /// The server of its newest links.
+  package var server: ServerURI
+  package var export: ExportInfo
+  package var parameters: DeviceParameters
+  /// Links that it has when none is lost.
+  package var linkCount: Int
+
+  package init(server: ServerURI, export: ExportInfo, parameters: DeviceParameters, linkCount: Int) {
+    self.server = server
+    self.export = export
+    self.parameters = parameters
+    self.linkCount = linkCount
+  }
+
+  /// Throws, as a failure that needs a change, where `other` can't take the place of the export under the device.
+  func requireCompatible(_ other: ExportInfo) throws(Failure) {
+    let differences = other.differences(from: export, blockSize: parameters.blockSize)
+    guard !differences.isEmpty else { return }
+    throw Failure(
+      .comparing, differences.map(\.message).joined(separator: "; "),
+      hint:
+        "the device can't go on with it: bring the export back as it was, or stop the attachment and start it again",
+      advice: .giveUp)
+  }
+}
+
+/// What the next process needs to take a device over.
+package struct DeviceRecord: Equatable, Sendable, Codable {
+  package var spec: AttachmentSpec
+  package var index: Int
+  package var interface: KernelInterface
+  package var identity: DeviceIdentity
+
+  package init(spec: AttachmentSpec, index: Int, interface: KernelInterface, identity: DeviceIdentity) {
+    self.spec = spec
+    self.index = index
+    self.interface = interface
+    self.identity = identity
+  }
+}
+
+/// A device as it is bound now, with its links' sockets.
+package struct BoundDevice: Sendable {
+  package let record: DeviceRecord
+  package let sockets: [OpenFile]
+
+  package init(record: DeviceRecord, sockets: [OpenFile]) {
+    self.record = record
+    self.sockets = sockets
+  }
+}

@@ -1,9 +1,0 @@
-import Glibc
-
-/// What strerror(3) says of `code`.
-func systemMessage(_ code: Int32) -> String {
-  withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
-    guard let base = buffer.baseAddress, strerror_r(code, base, buffer.count) == 0 else { return "error \(code)" }
-    return String(cString: base)
-  }
-}

@@ -1,0 +1,120 @@
+import Attachment
+package import AttachmentModel
+import Dispatch
+package import LinuxKernel
+import NBDProtocol
+import Systemd
+
+/// Taking over, at the start, what a former process left attached.
+extension Supervisor {
+  /// Makes workers for the devices in the kernel that are ours; those that nobody declared any more are detached, or
+  /// named where they are in use. To be followed by `reconcile`.
+  ///
+  /// - Parameters:
+  ///   - declared: for devices of which no record is left.
+  ///   - links: duplicates of links' sockets, by device number.
+  ///   - detachingOrphans: devices with our identifier, of which nothing else is known, are this daemon's to detach.
+  package func adopt(declared: [AttachmentSpec], links: [Int: [OpenFile]], detachingOrphans: Bool = true) {
+    guard let kernel else { return }
+    let records = store?.records() ?? [:]
+    stoppedByOperator = store?.stopped() ?? []
+    for name in stoppedByOperator { stoppedSince[name] = wallClockNow() }
+    let bound = kernel.bound()
+    for (index, name) in bound {
+      let sockets = links[index] ?? []
+      let isRecorded = bound.contains { $0.name == name && $0.index == records[name]?.index }
+      if let record = records[name], record.index == index, record.interface == .netlink {
+        adopt(record, sockets, kernel)
+      } else if !isRecorded, entries[name] == nil, let spec = declared.first(where: { $0.name == name }),
+        let record = recordFromKernel(spec, index, linkCount: max(1, sockets.count))
+      {
+        adopt(record, sockets, kernel)
+      } else if detachingOrphans {
+        orphans[index] = name
+      }
+    }
+    checkOrphans()
+    scheduleDeferredCheck()
+  }
+
+  private func adopt(_ record: DeviceRecord, _ sockets: [OpenFile], _ kernel: NetlinkKernel) {
+    let name = record.spec.name
+    let device = NetlinkDevice(adopting: record, sockets: sockets, kernel: kernel)
+    makeWorker(record.spec)
+    // What uses it must be known before the worker tells of it: the configuration may not want it any more.
+    entries[name]?.report.state = device.linkCount > 0 ? .attached : .reconnecting
+    entries[name]?.report.device = "/dev/nbd\(record.index)"
+    entries[name]?.report.kernelInterface = .netlink
+    entries[name]?.boundIndex = record.index
+    let unwatched = device.linkCount - device.sockets.count
+    log(
+      .info,
+      "\(name): taken over: /dev/nbd\(record.index), links up: \(device.linkCount) of \(record.identity.linkCount)"
+        + (unwatched > 0 ? ", as far as can be seen without their sockets" : ""),
+      fields: [.attachment: name, .device: "/dev/nbd\(record.index)"])
+    order(name) { $0.adopt(device, as: record.identity) }
+  }
+
+  /// The kernel's own facts of a device of which nothing else is known.
+  private func recordFromKernel(_ spec: AttachmentSpec, _ index: Int, linkCount: Int) -> DeviceRecord? {
+    guard let size = sysfs.size(of: index), size > 0, let server = spec.servers.first,
+      let blockSize = sysfs.logicalBlockSize(of: index)
+    else { return nil }
+    let flags: TransmissionFlags = sysfs.isReadOnly(of: index) == true ? [.hasFlags, .readOnly] : [.hasFlags]
+    // A device that the spec alone makes read-only does not say that the export is.
+    let exportFlags: TransmissionFlags = spec.isReadOnly ? [.hasFlags] : flags
+    let largestRequest = (sysfs.largestRequest(of: index) ?? 128).multipliedReportingOverflow(by: 1024).partialValue
+    let parameters = DeviceParameters(
+      blockSize: blockSize, size: size, maximumRequest: largestRequest, flags: flags,
+      requestTimeout: spec.requestTimeout, reconnectTimeout: spec.reconnectTimeout)
+    // A server that takes requests as large as the kernel makes them takes enough.
+    let blockSizes = BlockSizes(
+      minimum: 1, preferred: 512, maximumPayload: UInt32(clamping: parameters.maximumRequest))
+    return DeviceRecord(
+      spec: spec, index: index, interface: .netlink,
+      identity: DeviceIdentity(
+        server: server,
+        export: ExportInfo(name: server.exportName, size: size, flags: exportFlags, blockSizes: blockSizes),
+        parameters: parameters, linkCount: linkCount))
+  }
+
+  /// Devices of ours that nothing tells how to keep: detached as soon as nothing uses them.
+  func checkOrphans() {
+    defer { scheduleDeferredCheck() }
+    guard let kernel else { return }
+    for (index, name) in orphans {
+      let uses = uses(ofDevice: index)
+      guard uses.isEmpty else {
+        if namedOrphans.insert(index).inserted {
+          log(
+            .warning,
+            "\(name): /dev/nbd\(index) is no longer configured, but \(uses.map(\.description).joined(separator: ", ")): "
+              + "left attached until that ends",
+            id: .leftInUse, fields: [.attachment: name, .device: "/dev/nbd\(index)"])
+        }
+        continue
+      }
+      orphans[index] = nil
+      Task { await detachOrphan(index, name, kernel) }
+    }
+  }
+
+  private func detachOrphan(_ index: Int, _ name: String, _ kernel: NetlinkKernel) async {
+    do throws(Failure) {
+      try await kernel.disconnect(index)
+      log(
+        .info, "\(name): /dev/nbd\(index) was no longer configured, and is detached",
+        fields: [.attachment: name, .device: "/dev/nbd\(index)"])
+    } catch {
+      log(.warning, "\(name): \(error.message)", fields: [.attachment: name, .device: "/dev/nbd\(index)"])
+    }
+  }
+
+  /// Keeps what the next process will need, whenever a device's links have changed.
+  func keep(_ bound: BoundDevice) {
+    do { try store?.save(bound.record) } catch {
+      log(.warning, "\(bound.record.spec.name): its state can't be kept for the next start: \(error)")
+    }
+    keepLinks(bound.record.index, bound.sockets)
+  }
+}

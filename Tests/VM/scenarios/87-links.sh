@@ -1,0 +1,22 @@
+# several connections: losing one of them is no outage
+
+start_daemon
+start_server disk 10809 nbdkit -f -p 10809 memory 64M
+config data <<'YAML'
+uri: nbd://127.0.0.1
+connections: 3
+YAML
+reload
+wait_state data attached
+equal "links" "$(status_of data .links)" 3
+device=$(device_of data)
+./writer append "$device" "$work/log" --direct --seconds 40 &
+writer=$!
+sleep 1
+port=$(ss --no-header --tcp --numeric state established dport = :10809 | awk 'NR == 1 { split($3, a, ":"); print a[length(a)] }')
+ss --kill --tcp state established sport = ":$port" >/dev/null || skip "the kernel can't end a connection (ss --kill)"
+wait_state data degraded
+wait_state data attached
+equal "links" "$(status_of data .links)" 3
+wait "$writer"
+./writer verify "$device" "$work/log"
