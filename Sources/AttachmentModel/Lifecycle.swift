@@ -125,7 +125,7 @@ package struct Lifecycle: Equatable, Sendable {
   /// connections only to drop them is not called in a tight loop.
   package static let settlingTime: Duration = .seconds(5)
   /// While I/O waits no pause is longer.
-  package static let longestPauseWhileHolding: Duration = .seconds(1)
+  package static let longestPauseWhileHolding: Duration = .milliseconds(500)
   /// A failure that needs a change is tried again about this often, or at `retry.maximum` if that is longer.
   package static let slowRetry: Duration = .seconds(30)
 

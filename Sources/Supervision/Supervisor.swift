@@ -2,6 +2,7 @@ package import Attachment
 package import AttachmentModel
 import Dispatch
 package import LinuxKernel
+import NBDProtocol
 package import Systemd
 
 /// Compares what is declared with what runs, and starts, changes and stops workers.
@@ -142,6 +143,7 @@ package actor Supervisor {
     case .keep:
       entries[name]?.phase = .running
       order(name) { $0.retry() }
+      renewIfGrown(name)
     case .update(let spec):
       entries[name]?.phase = .running
       entries[name]?.spec = spec
@@ -177,6 +179,20 @@ package actor Supervisor {
           .warning, "\(name): its links stay as they were, because new ones can't be had: \(error.message)",
           fields: [.attachment: name])
       }
+    }
+  }
+
+  /// An export that has grown is seen at a reload too: asked for beside the links, which stay where nothing has changed.
+  private func renewIfGrown(_ name: String) {
+    guard let entry = entries[name], entry.boundIndex != nil, entry.report.state == .attached,
+      // Another size than the declared one would be refused.
+      entry.spec.expectedSize == nil, let size = entry.report.size, let blockSize = entry.report.blockSize,
+      let server = entry.spec.servers.first(where: { "\($0)" == entry.report.server })
+    else { return }
+    Task {
+      let probe = Probe(server, timeout: entry.spec.connectTimeout)
+      guard let export = try? await probe.export().value, export.size >= size + UInt64(blockSize) else { return }
+      renewLinks(name)
     }
   }
 

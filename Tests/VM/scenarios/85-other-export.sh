@@ -29,7 +29,14 @@ equal "size after growing" "$(size_of "$device")" $((160 << 20))
 # It grows while the server runs: seen when asked for.
 truncate --size=192M "$image"
 nbdattach refresh data
-eventually 20 "the device has the new size" test "$(size_of "$device")" = $((192 << 20))
+equal "size once refreshed" "$(size_of "$device")" $((192 << 20))
+load_goes_on
+
+# Or at a reload.
+truncate --size=224M "$image"
+reload
+grown() { [[ $(size_of "$device") == $((224 << 20)) ]]; }
+eventually 20 "the device has grown after a reload" grown
 load_goes_on
 equal "losses" "$(status_of data .losses)" 1
 end_load "another export, then a larger one" "$image"
