@@ -12,7 +12,7 @@ import Synchronization
 /// the worker, the watcher's thread and the thread of the driver's events, under its mutex; `bind` and `release` come
 /// from one worker, one at a time.
 package final class NetlinkDevice: KernelDevice {
-  private struct State {
+  struct State {
     var index: Int?
     /// The kernel has the device, as far as is known.
     var isAlive = false
@@ -39,20 +39,20 @@ package final class NetlinkDevice: KernelDevice {
   }
 
   /// Waits until the driver has announced that many.
-  private struct DeathWaiter {
+  struct DeathWaiter {
     let count: Int
     let answer: FirstAnswer<Void>
   }
 
-  private struct WatchedLink {
+  struct WatchedLink {
     let socket: OpenFile
     let token: LinkWatcher.Token
   }
 
-  private let name: String
+  let name: String
   private let selection: DeviceSelection
-  private let kernel: NetlinkKernel
-  private let state: Mutex<State>
+  let kernel: NetlinkKernel
+  let state: Mutex<State>
 
   /// How long CONNECT is repeated while the index is busy: udev opens a device when it appears, and the kernel takes a
   /// moment to let go of one.
@@ -64,7 +64,7 @@ package final class NetlinkDevice: KernelDevice {
   /// How long a device that was taken over may take to answer a read.
   private static let probeLimit: Duration = .seconds(10)
   /// For each call into the kernel.
-  private static let callLimit: Duration = .seconds(30)
+  static let callLimit: Duration = .seconds(30)
 
   /// What the kernel knows a device of ours by, also after this process.
   package static func backend(of name: String) -> String { "nbdattach:\(name)" }
@@ -288,7 +288,7 @@ package final class NetlinkDevice: KernelDevice {
   }
 
   /// The block layer's own, in milliseconds (BLK_DEFAULT_TIMEOUT).
-  private static let usualIOTimeout: UInt32 = 30_000
+  static let usualIOTimeout: UInt32 = 30_000
 
   /// With one link and no timeout of the kernel's, requests that were sent on a dead link are sent again when the block
   /// layer's own timer fires: every second instead of every 30 s (nbd_xmit_timeout). With several links that timer
@@ -422,7 +422,7 @@ package final class NetlinkDevice: KernelDevice {
   }
 
   /// Ends all links without telling.
-  private func endLinks() {
+  func endLinks() {
     let links = state.withLock { state in
       defer { (state.links, state.blindLinks, state.untoldEnds) = ([], 0, 0) }
       return state.links
@@ -446,75 +446,5 @@ package final class NetlinkDevice: KernelDevice {
       return watch
     }
     watch?.start()
-  }
-
-  // MARK: Letting go
-
-  package func release(timeout: Duration) async throws(Failure) {
-    guard let index, isAlive, kernel.isOurs(index, name) else { return endLinks() }
-    state.withLock { ($0.onLoss, $0.silence) = (nil, nil) }
-    let isWrittenOut = linkCount > 0 ? await writeOut(index, within: timeout) : false
-    // DISCONNECT sends on the links, holding the lock of all of generic netlink: never on one that is stuck.
-    if !isWrittenOut { endLinks() }
-    do throws(NetlinkError) {
-      try await kernel.netlink.disconnect(index: index, within: NetlinkDevice.callLimit)
-    } catch {
-      throw .netlink(index, error)
-    }
-    endLinks()
-    state.withLock { $0.isAlive = false }
-    guard await isFree(index, within: .seconds(5)) else { throw .notReleased(index) }
-    await untune(index)
-  }
-
-  /// The number keeps its limits, and its next user may be another program.
-  private func untune(_ index: Int) async {
-    let sysfs = kernel.registry.sysfs
-    _ = await BlockingThread.run("nbd-untune", within: .seconds(5)) {
-      if sysfs.ioTimeout(of: index) != UInt64(NetlinkDevice.usualIOTimeout) {
-        try? sysfs.setIOTimeout(of: index, milliseconds: NetlinkDevice.usualIOTimeout)
-      }
-      let usual = self.state.withLock { $0.usualRequest.take() }
-      if let usual { try? sysfs.setLargestRequest(of: index, kibibytes: usual) }
-    }
-  }
-
-  /// Whether all that the kernel's own cache holds has reached the server.
-  private func writeOut(_ index: Int, within limit: Duration) async -> Bool {
-    let node = kernel.node(of: index)
-    return await withCheckedContinuation { continuation in
-      let answer = FirstAnswer(continuation)
-      do {
-        try BlockingThread.start("nbd-flush") {
-          guard let number = try? FileDescriptor.open(node, O_RDONLY).release() else {
-            return answer.give(false)
-          }
-          defer { close(number) }
-          answer.give((try? NBDDevice(number).flush()) != nil)
-        }
-        answer.give(false, after: limit)
-      } catch {
-        answer.give(false)
-      }
-    }
-  }
-
-  private func isFree(_ index: Int, within limit: Duration) async -> Bool {
-    let deadline = monotonicNow() + limit.inSeconds
-    var pause: Duration = .milliseconds(5)
-    while monotonicNow() < deadline {
-      if !kernel.isOurs(index, name) { return true }
-      try? await Task.sleep(for: pause)
-      pause = min(pause * 2, .milliseconds(100))
-    }
-    return false
-  }
-
-  package func letGo() {
-    let links = state.withLock { state in
-      defer { (state.links, state.onLoss, state.silence) = ([], nil, nil) }
-      return state.links
-    }
-    for link in links { LinkWatcher.shared.unwatch(link.token) }
   }
 }
