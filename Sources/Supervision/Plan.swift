@@ -44,7 +44,9 @@ package struct Plan: Equatable, Sendable {
     softened.retry = new.retry
     softened.reconnectTimeout = new.reconnectTimeout
     if softened == new { return .update(new) }
-    guard isRenewable else { return .replace(new) }
+    // Another server may have the same data; another export is another device.
+    let exports = Set(old.servers.map(\.exportName))
+    guard isRenewable, new.servers.allSatisfy({ exports.contains($0.exportName) }) else { return .replace(new) }
     softened.servers = new.servers
     softened.expectedSize = new.expectedSize
     softened.requestTimeout = new.requestTimeout

@@ -114,6 +114,7 @@ enum Change: CaseIterable {
   case reconnectTimeout
   case retry
   case servers
+  case export
   case device
   case readOnly
   case connections
@@ -137,6 +138,7 @@ enum Change: CaseIterable {
     case .reconnectTimeout: spec.reconnectTimeout = .seconds(9)
     case .retry: spec.retry.maximum += .seconds(1)
     case .servers: spec.servers.reverse()
+    case .export: spec.servers[0].exportName = "another"
     case .device: spec.device = .index(5)
     case .readOnly: spec.isReadOnly.toggle()
     case .connections: spec.connections = 4
