@@ -19,7 +19,7 @@ package struct Chronicle: Sendable {
     guard isWorthSaying(report) else { return nil }
     // What comes from a server is escaped where it enters; `printable` is for what got past that.
     return JournalEntry(
-      priority(of: report), printable("\(report.name): \(sentence(report))"),
+      priority(of: report), printable("\(report.name): \(sentence(report, after: previous))"),
       id: MessageID(stateNamed: report.state.rawValue),
       fields: [
         .attachment: report.name, .device: report.device, .server: report.server, .export: report.export,
@@ -57,12 +57,18 @@ package struct Chronicle: Sendable {
     }
   }
 
-  private func sentence(_ report: AttachmentReport) -> String {
+  private func sentence(_ report: AttachmentReport, after previous: AttachmentReport.State) -> String {
     let server = report.server ?? "the server"
     let device = report.device ?? "a device"
     switch report.state {
     // Any other failure is an older one, which the stop has made irrelevant.
-    case .stopped: return report.failure?.phase == .detaching ? "stopped, but \(reason(report))" : "stopped"
+    case .stopped:
+      if report.failure?.phase == .detaching { return "stopped, but \(reason(report))" }
+      switch previous {
+      // Whatever is detached goes through `detaching`.
+      case .attached, .degraded, .reconnecting: return "left to the kernel, where the next start finds it"
+      case .stopped, .connecting, .waiting, .detaching, .failed: return "stopped"
+      }
     case .connecting: return report.failure.map { "connecting again: \($0.message)" } ?? "connecting"
     case .attached:
       let size = report.size.map { ", \(sizeText(Int64(clamping: $0)))" } ?? ""
