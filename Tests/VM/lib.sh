@@ -259,13 +259,20 @@ at_end() { endings+=("${*@Q}"); }
 # Leaves nothing behind: mounts, devices, configuration and servers of this scenario.
 cleanup() {
   trap - ERR
-  local label mount_point ending left
+  local label mount_point ending left pid name
   set +e
   while read -r mount_point; do umount --lazy "$mount_point"; done < <(findmnt --raw --noheadings --output=TARGET | grep "^$work/")
+  for pid in $(jobs -p); do # what a failed scenario left running, its servers excepted
+    [[ " ${servers[*]} " == *" $pid "* ]] || kill -KILL "$pid" 2>/dev/null
+  done
   rm --force "$attachments"/*.yaml
   if systemctl is-active --quiet "$daemon"; then
     reload
     left="the daemon still has attachments"
+    # A writer that waits for a server that is gone can't even be killed.
+    [[ ! -e $work/why ]] || for name in $(nbdattach status --json | jq --raw-output '.attachments[].name'); do
+      timeout 30 nbdattach stop --force "$name"
+    done
     for _ in {1..150}; do
       [[ $(nbdattach status --json | jq '.attachments | length') != 0 ]] || { left='' && break; }
       sleep 0.2
