@@ -122,12 +122,6 @@ package enum Socket {
     _ = shutdown(number, Int32(SHUT_RDWR))
   }
 
-  /// Makes reads and writes wait, as the kernel's nbd driver expects of its socket.
-  package static func makeBlocking(_ number: Int32) throws(SystemCallError) {
-    let flags = try retryingOnEINTR("fcntl F_GETFL") { fcntl(number, F_GETFL) }
-    _ = try retryingOnEINTR("fcntl F_SETFL") { fcntl(number, F_SETFL, flags & ~O_NONBLOCK) }
-  }
-
   private static func set(
     _ number: Int32, _ level: Int32, _ option: Int32, _ value: Int32, _ name: String
   ) throws(SystemCallError) {
