@@ -63,7 +63,11 @@ let package = Package(
 
     // What tests of several modules stand on.
     .target(name: "FakeDriver", dependencies: ["LinuxKernel"], path: "Tests/FakeDriver", swiftSettings: settings),
+    .target(
+      name: "ForgetfulServer", dependencies: ["AttachmentModel", "LinuxKernel", "NBDProtocol"],
+      path: "Tests/ForgetfulServer", swiftSettings: settings),
 
+    tests("ForgetfulServerTests", ["ForgetfulServer", "Attachment", "AttachmentModel", "LinuxKernel", "NBDProtocol"]),
     tests("NBDProtocolTests", ["NBDProtocol"]),
     tests("AttachmentModelTests", ["AttachmentModel", "NBDProtocol"]),
     tests("LinuxKernelTests", ["LinuxKernel"]),
