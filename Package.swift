@@ -67,6 +67,10 @@ let package = Package(
       name: "ForgetfulServer", dependencies: ["AttachmentModel", "LinuxKernel", "NBDProtocol"],
       path: "Tests/ForgetfulServer", swiftSettings: settings),
 
+    // What Tests/Benchmarks/run measures with; in no product that is shipped.
+    .executableTarget(name: "nbd-load", path: "Tests/Benchmarks/nbd-load"),
+    .executableTarget(name: "nbd-pump", path: "Tests/Benchmarks/nbd-pump"),
+
     tests("ForgetfulServerTests", ["ForgetfulServer", "Attachment", "AttachmentModel", "LinuxKernel", "NBDProtocol"]),
     tests("NBDProtocolTests", ["NBDProtocol"]),
     tests("AttachmentModelTests", ["AttachmentModel", "NBDProtocol"]),
