@@ -38,6 +38,7 @@ let package = Package(
     // Values and decisions: no I/O, no clock, no C.
     module("NBDProtocol"),
     module("AttachmentModel", ["NBDProtocol"]),
+    module("RelayModel", ["NBDProtocol"]),
 
     // One outside thing each; C never shows outside.
     .systemLibrary(name: "CLinuxNBD"),
@@ -74,6 +75,7 @@ let package = Package(
     tests("ForgetfulServerTests", ["ForgetfulServer", "Attachment", "AttachmentModel", "LinuxKernel", "NBDProtocol"]),
     tests("NBDProtocolTests", ["NBDProtocol"]),
     tests("AttachmentModelTests", ["AttachmentModel", "NBDProtocol"]),
+    tests("RelayModelTests", ["RelayModel", "NBDProtocol"]),
     tests("LinuxKernelTests", ["LinuxKernel"]),
     tests("ConfigurationTests", ["Configuration", "AttachmentModel"]),
     tests("SystemdTests", ["Systemd", "AttachmentModel"]),

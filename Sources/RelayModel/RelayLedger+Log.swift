@@ -1,0 +1,93 @@
+import NBDProtocol
+
+/// Data was lost that the kernel believes written, and it must be told: FLUSH and FUA once each, for all losses so far.
+struct OwedErrors {
+  private(set) var toFlush = false
+  private(set) var toFUA = false
+
+  mutating func dataLost() {
+    toFlush = true
+    toFUA = true
+  }
+
+  /// The error to tell for a FLUSH that the server answered with `error`. An error of the server pays the debt as well.
+  mutating func tellFlush(_ error: UInt32) -> UInt32 {
+    guard toFlush else { return error }
+    toFlush = false
+    return error == 0 ? ErrorCode.inputOutput.rawValue : error
+  }
+
+  /// The same for a write with FUA. An error of the server concerns that write alone.
+  mutating func tellFUA(_ error: UInt32) -> UInt32 {
+    guard toFUA, error == 0 else { return error }
+    toFUA = false
+    return ErrorCode.inputOutput.rawValue
+  }
+}
+
+extension RelayLedger {
+  /// An acknowledged write must be sent again to a server that has forgotten it. One with FUA, or after which nothing
+  /// is kept, only while the log is not empty: an older write of the same range would else be replayed over it.
+  func mustKeep(_ index: SlotIndex, of server: ServerLimits) -> Bool {
+    guard log.isEmpty else { return true }
+    return keeps(server) && !(server.canFUA && slots[index].flags.contains(.fua))
+  }
+
+  func keeps(_ server: ServerLimits) -> Bool { server.canFlush && limits.unflushedBytes > 0 }
+
+  /// The slot is in no list. Its payload stays where it is.
+  mutating func keep(_ index: SlotIndex, now: UInt64) {
+    slots[index].state = .kept
+    slots[index].order = tickCount()
+    slots[index].time = now
+    slots.append(index, to: &log)
+    loggedBytes += slots[index].payloadLength
+    if !flushing.isDue, log.count * 2 >= limits.unflushedEntries || loggedBytes * 2 >= limits.unflushedBytes {
+      considerFlush()
+    }
+  }
+
+  /// Off the log, and its payload back to the engine.
+  mutating func dropFromLog(_ index: SlotIndex) {
+    slots.remove(index, from: &log)
+    loggedBytes -= slots[index].payloadLength
+    discard(index)
+  }
+
+  /// What was acknowledged before `order` is safe.
+  mutating func dropFromLog(before order: UInt64) {
+    while log.first != noSlot, slots[log.first].order < order { dropFromLog(log.first) }
+  }
+
+  /// A write that is about to go out for the first time, or again.
+  func needsRoom(_ index: SlotIndex) -> Bool {
+    slots[index].isModifying && slots[index].role == .request && !slots[index].isReserved
+  }
+
+  /// The log can take it once it is acknowledged. One that is longer than the limit may go alone.
+  func hasRoom(_ index: SlotIndex, on link: Int) -> Bool {
+    guard keeps(links[link].server) else { return log.isEmpty || !links[link].server.canFlush }
+    let entries = log.count + reservedEntries
+    guard entries > 0 else { return true }
+    return entries < limits.unflushedEntries
+      && loggedBytes + reservedBytes + slots[index].payloadLength <= limits.unflushedBytes
+  }
+
+  mutating func reserve(_ index: SlotIndex) {
+    slots[index].isReserved = true
+    reservedEntries += 1
+    reservedBytes += slots[index].payloadLength
+  }
+
+  mutating func unreserve(_ index: SlotIndex) {
+    guard slots[index].isReserved else { return }
+    slots[index].isReserved = false
+    reservedEntries -= 1
+    reservedBytes -= slots[index].payloadLength
+  }
+
+  mutating func limitsChanged() {
+    makeRoomlessReady()
+    considerFlush()
+  }
+}

@@ -1,0 +1,84 @@
+import NBDProtocol
+
+extension RelayLedger {
+  /// What the reply with this header must bring; `nil`: no such request is out on that link, which must be ended.
+  package func expected(_ cookie: UInt64, from link: LinkID) -> ExpectedReply? {
+    guard let index = slots.find(cookie), slots[index].state == .inFlight(link) else { return nil }
+    let command = slots[index].command
+    var reply = ExpectedReply(
+      command: command, payloadLength: command == .read ? slots[index].length : 0, destination: .nobody)
+    switch slots[index].role {
+    case .request: reply.destination = .kernel(cookie: slots[index].kernelCookie)
+    case .part:
+      let parent = slots[index].parent
+      guard command == .read, slots[parent].role == .request else { break }
+      reply.destination = .assembly(
+        cookie: slots[parent].kernelCookie,
+        offset: UInt32(truncatingIfNeeded: slots[index].offset &- slots[parent].offset), total: slots[parent].length)
+    case .ownFlush, .replay, .abandoned: break
+    }
+    return reply
+  }
+
+  /// A reply is there, with its payload. `error` is the number on the wire, 0 for success.
+  package mutating func replied(_ cookie: UInt64, from id: LinkID, error: UInt32, now: UInt64) -> Outcome {
+    guard let index = slots.find(cookie), slots[index].state == .inFlight(id), let link = linkIndex(id) else {
+      return .violation
+    }
+    if error == ErrorCode.shutdown.rawValue {
+      end(link)
+      return .linkIsEnding
+    }
+    takeOff(index, link)
+    let outcome = landed(index, link, error: error, now: now)
+    // A link that goes had the last write which the next server must wait for.
+    if phase == .holding { settle() }
+    return outcome
+  }
+
+  private mutating func landed(_ index: SlotIndex, _ link: Int, error: UInt32, now: UInt64) -> Outcome {
+    switch slots[index].role {
+    case .request:
+      let kernelCookie = slots[index].kernelCookie
+      return .answer(kernelCookie: kernelCookie, error: conclude(index, on: link, error: error, now: now))
+    case .part:
+      return partAnswered(index, link, error: error, now: now)
+    case .ownFlush:
+      flushing.own = noSlot
+      ownFlushAnswered(sent: slots[index].sentOrder, link, error: error)
+      slots.free(index)
+    case .replay:
+      replayAnswered(index, error: error)
+    case .abandoned:
+      _ = conclude(index, on: link, error: error, now: now)
+    }
+    return .swallowed
+  }
+
+  /// All of a request is answered, and it is in no list. Gives the error that the kernel is told.
+  mutating func conclude(_ index: SlotIndex, on link: Int, error: UInt32, now: UInt64) -> UInt32 {
+    let isAbandoned = slots[index].role == .abandoned
+    if !isAbandoned { taken -= 1 }
+    var told = error
+    if slots[index].isModifying {
+      let isFUA = slots[index].flags.contains(.fua)
+      releaseClaim(index)
+      unreserve(index)
+      if !isAbandoned, error == 0, mustKeep(index, of: links[link].server) {
+        keep(index, now: now)
+      } else {
+        discard(index)
+      }
+      if !roomless.isEmpty { makeRoomlessReady() }
+      if !isAbandoned, isFUA { told = owed.tellFUA(error) }
+    } else if slots[index].command == .flush {
+      flushAnswered(sent: slots[index].sentOrder, link, error: error)
+      if !isAbandoned { told = owed.tellFlush(error) }
+      slots.free(index)
+    } else {
+      slots.free(index)
+    }
+    if isDraining { considerFlush() }
+    return told
+  }
+}

@@ -1,0 +1,86 @@
+import NBDProtocol
+
+extension RelayLedger {
+  /// The longest time in which the log is not flushed, in nanoseconds.
+  package static let oldestUnflushed: UInt64 = 5_000_000_000
+  /// A request that waits longer is reported, in nanoseconds.
+  package static let stallThreshold: UInt64 = 30_000_000_000
+
+  /// A silent link was half closed: nothing more is sent on it. Its reads go out elsewhere at once; its writes stay with
+  /// it until they are answered late, or until it is lost.
+  package mutating func linkLeaving(_ id: LinkID) {
+    guard let link = linkIndex(id), links[link].standing != .leaving else { return }
+    links[link].standing = .leaving
+    var index = links[link].inFlight.first
+    while index != noSlot {
+      let next = slots[index].next
+      leave(index)
+      index = next
+    }
+    settle()
+  }
+
+  private mutating func leave(_ index: SlotIndex) {
+    switch slots[index].role {
+    case .request, .part: if !slots[index].isModifying { moveElsewhere(index) }
+    case .ownFlush:
+      slots[index].role = .abandoned
+      flushing.own = noSlot
+    // `settle` sees to the replay.
+    case .replay, .abandoned: break
+    }
+  }
+
+  /// The request goes on in a slot of its own; the old one only recognises the late reply.
+  private mutating func moveElsewhere(_ index: SlotIndex) {
+    let moved = slots.take()
+    let generation = slots[moved].generation
+    slots[moved] = slots[index]
+    slots[moved].generation = generation
+    if slots[index].role == .part { abandonPiece(index) } else { slots[index].role = .abandoned }
+    makeReady(moved)
+  }
+
+  /// Once a second.
+  package mutating func tick(now: UInt64) {
+    flushing.isLate = log.first != noSlot && now &- slots[log.first].time >= RelayLedger.oldestUnflushed
+    flushing.isFailing = false
+    considerFlush()
+    reportSilence(now: now)
+    reportStall(now: now)
+  }
+
+  private mutating func reportSilence(now: UInt64) {
+    guard let timeout = limits.requestTimeout else { return }
+    for index in links.indices where !links[index].isSilent && !links[index].isGoing {
+      let oldest = links[index].inFlight.first
+      guard oldest != noSlot, now &- slots[oldest].sentTime >= timeout else { continue }
+      links[index].isSilent = true
+      report(.silent(links[index].id))
+    }
+  }
+
+  private mutating func reportStall(now: UInt64) {
+    let since = oldestUnanswered
+    if let since, now &- since >= RelayLedger.stallThreshold {
+      if !isStalled { report(.stalled(since: since)) }
+      isStalled = true
+    } else if isStalled {
+      isStalled = false
+      report(.unstalled)
+    }
+  }
+
+  /// When the oldest unanswered request of the kernel came, in nanoseconds.
+  private var oldestUnanswered: UInt64? {
+    guard taken > 0 else { return nil }
+    var oldest: UInt64?
+    for index in 0..<SlotIndex(truncatingIfNeeded: slots.count) where slots[index].role == .request {
+      switch slots[index].state {
+      case .waiting, .inFlight, .split: oldest = min(oldest ?? .max, slots[index].time)
+      case .free, .kept, .released: break
+      }
+    }
+    return oldest
+  }
+}
