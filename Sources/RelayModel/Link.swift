@@ -2,15 +2,13 @@
 struct Link {
   /// What may be sent on it.
   enum Standing: Equatable {
-    /// It leads to the server whose acknowledgements the log holds: everything. Can become: `ending`, `leaving`.
+    /// It leads to the server whose acknowledgements the log holds: everything. Can become: `leaving`.
     case proven
     /// It may lead to a server that has restarted, while an older link is dead and nobody has noticed: nothing, until
     /// a FLUSH that was sent on a proven link after this one joined has succeeded, or no proven link is left and the
-    /// log has been sent again. Can become: `proven`, `ending`, `leaving`.
+    /// log has been sent again. Can become: `proven`, `leaving`.
     case probation
-    /// NBD_ESHUTDOWN came: nothing. It is about to be lost.
-    case ending
-    /// Half closed after silence: nothing, but late replies count. It is about to be lost.
+    /// Half closed after silence, or NBD_ESHUTDOWN has come: nothing, but late replies count. It is about to be lost.
     case leaving
   }
 
@@ -31,7 +29,4 @@ struct Link {
 
   /// At least one block, whatever a server says.
   var maximumPayload: UInt32 { max(server.maximumPayload, 512) }
-
-  /// Nothing more will be sent, and it is not yet lost.
-  var isGoing: Bool { standing == .ending || standing == .leaving }
 }

@@ -33,7 +33,7 @@ extension RelayLedger {
   mutating func sendOwnFlush(_ link: Int, now: UInt64) -> Transmission {
     let index = slots.take()
     slots[index].role = .ownFlush
-    slots[index].command = .flush
+    slots[index].kind = .flush
     flushing.own = index
     flushing.isDue = false
     return put(index, on: link, isWhole: false, now: now)

@@ -22,7 +22,7 @@ extension RelayLedger {
       switch slots[slot].role {
       case .request:
         unreserve(slot)
-        requeue(slot, isGated: isGated && slots[slot].command != .flush)
+        requeue(slot, isGated: isGated && !slots[slot].kind.isFlush)
         resent += 1
       case .part:
         partsOut -= 1
@@ -40,6 +40,8 @@ extension RelayLedger {
       }
     }
     if resent > 0 { report(.resent(count: resent)) }
+    // What was lost for good has left room.
+    makeRoomlessReady()
     settle()
   }
 
@@ -61,13 +63,6 @@ extension RelayLedger {
     slots[parent].outstanding -= 1
     if isComplete(parent) { endIncomplete(parent) }
     return false
-  }
-
-  /// NBD_ESHUTDOWN has come.
-  mutating func end(_ link: Int) {
-    guard !links[link].isGoing else { return }
-    links[link].standing = .ending
-    settle()
   }
 
   /// Brings the phase in line with the links; after each change of one's standing.
@@ -104,7 +99,7 @@ extension RelayLedger {
   /// the replay has written over it, and the write itself could land on top of newer ones.
   private mutating func resume() {
     guard let index = links.lastIndex(where: { $0.standing == .probation }),
-      !links.contains(where: { $0.isGoing && $0.modifying > 0 })
+      !links.contains(where: { $0.standing == .leaving && $0.modifying > 0 })
     else { return }
     restartSplitWrites()
     startReplay(links[index].id)

@@ -30,7 +30,7 @@ extension RelayLedger {
   /// is kept, only while the log is not empty: an older write of the same range would else be replayed over it.
   func mustKeep(_ index: SlotIndex, of server: ServerLimits) -> Bool {
     guard log.isEmpty else { return true }
-    return keeps(server) && !(server.canFUA && slots[index].flags.contains(.fua))
+    return keeps(server) && !(server.canFUA && slots[index].isFUA)
   }
 
   func keeps(_ server: ServerLimits) -> Bool { server.canFlush && limits.unflushedBytes > 0 }

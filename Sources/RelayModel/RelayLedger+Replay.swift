@@ -85,7 +85,7 @@ extension RelayLedger {
 
   /// The kernel believes it written. A TRIM promises nothing about what is read afterwards: nothing is lost with it.
   private mutating func refused(_ entry: SlotIndex) {
-    if slots[entry].command != .trim {
+    if !slots[entry].kind.isTrim {
       owed.dataLost()
       report(.dataLost(offset: slots[entry].offset, length: slots[entry].length, error: slots[entry].error))
     }

@@ -3,15 +3,15 @@ import NBDProtocol
 extension RelayLedger {
   /// What the reply with this header must bring; `nil`: no such request is out on that link, which must be ended.
   package func expected(_ cookie: UInt64, from link: LinkID) -> ExpectedReply? {
-    guard let index = slots.find(cookie), slots[index].state == .inFlight(link) else { return nil }
-    let command = slots[index].command
+    guard let index = slots.find(cookie), slots[index].isInFlight(on: link) else { return nil }
+    let kind = slots[index].kind
     var reply = ExpectedReply(
-      command: command, payloadLength: command == .read ? slots[index].length : 0, destination: .nobody)
+      command: kind.command, payloadLength: kind.isRead ? slots[index].length : 0, destination: .nobody)
     switch slots[index].role {
     case .request: reply.destination = .kernel(cookie: slots[index].kernelCookie)
     case .part:
       let parent = slots[index].parent
-      guard command == .read, slots[parent].role == .request else { break }
+      guard kind.isRead, slots[parent].role == .request else { break }
       reply.destination = .assembly(
         cookie: slots[parent].kernelCookie,
         offset: UInt32(truncatingIfNeeded: slots[index].offset &- slots[parent].offset), total: slots[parent].length)
@@ -22,11 +22,11 @@ extension RelayLedger {
 
   /// A reply is there, with its payload. `error` is the number on the wire, 0 for success.
   package mutating func replied(_ cookie: UInt64, from id: LinkID, error: UInt32, now: UInt64) -> Outcome {
-    guard let index = slots.find(cookie), slots[index].state == .inFlight(id), let link = linkIndex(id) else {
+    guard let index = slots.find(cookie), slots[index].isInFlight(on: id), let link = linkIndex(id) else {
       return .violation
     }
-    if error == ErrorCode.shutdown.rawValue {
-      end(link)
+    if error != 0, error == ErrorCode.shutdown.rawValue {
+      linkLeaving(id)
       return .linkIsEnding
     }
     takeOff(index, link)
@@ -61,7 +61,7 @@ extension RelayLedger {
     if !isAbandoned { taken -= 1 }
     var told = error
     if slots[index].isModifying {
-      let isFUA = slots[index].flags.contains(.fua)
+      let isFUA = slots[index].isFUA
       releaseClaim(index)
       unreserve(index)
       if !isAbandoned, error == 0, mustKeep(index, of: links[link].server) {
@@ -71,7 +71,7 @@ extension RelayLedger {
       }
       if !roomless.isEmpty { makeRoomlessReady() }
       if !isAbandoned, isFUA { told = owed.tellFUA(error) }
-    } else if slots[index].command == .flush {
+    } else if slots[index].kind.isFlush {
       flushAnswered(sent: slots[index].sentOrder, link, error: error)
       if !isAbandoned { told = owed.tellFlush(error) }
       slots.free(index)

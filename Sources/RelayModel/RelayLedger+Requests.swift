@@ -10,20 +10,20 @@ extension RelayLedger {
   package mutating func accept(_ request: Request, payload: PayloadLocation?, now: UInt64) {
     let index = slots.take()
     slots[index].payload = payload
-    if request.command == .disconnect { return discard(index) }
-    if phase == .givenUp {
+    if request.command.rawValue == CommandCode.disconnect.rawValue { return discard(index) }
+    if case .givenUp = phase {
       answer(request.cookie, ErrorCode.inputOutput.rawValue)
       return discard(index)
     }
     taken += 1
-    slots[index].command = request.command
+    slots[index].kind = Slot.Kind(request.command)
     slots[index].flags = request.flags
     slots[index].length = request.length
     slots[index].offset = request.offset
     slots[index].kernelCookie = request.cookie
     slots[index].order = tickCount()
     slots[index].time = now
-    if request.command.isModifying, claim(index) > 0 {
+    if slots[index].isModifying, claim(index) > 0 {
       slots[index].state = .waiting(.blocked)
       slots.append(index, to: &blocked)
     } else {

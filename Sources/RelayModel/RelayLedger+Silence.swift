@@ -7,27 +7,34 @@ extension RelayLedger {
   package static let stallThreshold: UInt64 = 30_000_000_000
 
   /// A silent link was half closed: nothing more is sent on it. Its reads go out elsewhere at once; its writes stay with
-  /// it until they are answered late, or until it is lost.
+  /// it until they are answered late, or until it is lost. NBD_ESHUTDOWN has the same effect by itself.
   package mutating func linkLeaving(_ id: LinkID) {
     guard let link = linkIndex(id), links[link].standing != .leaving else { return }
     links[link].standing = .leaving
     var index = links[link].inFlight.first
+    var resent = 0
     while index != noSlot {
       let next = slots[index].next
-      leave(index)
+      if leave(index) { resent += 1 }
       index = next
     }
+    if resent > 0 { report(.resent(count: resent)) }
     settle()
   }
 
-  private mutating func leave(_ index: SlotIndex) {
+  /// `true` when it goes out elsewhere.
+  private mutating func leave(_ index: SlotIndex) -> Bool {
     switch slots[index].role {
-    case .request, .part: if !slots[index].isModifying { moveElsewhere(index) }
+    case .request, .part:
+      guard !slots[index].isModifying else { return false }
+      moveElsewhere(index)
+      return true
     case .ownFlush:
       slots[index].role = .abandoned
       flushing.own = noSlot
+      return false
     // `settle` sees to the replay.
-    case .replay, .abandoned: break
+    case .replay, .abandoned: return false
     }
   }
 
@@ -52,7 +59,7 @@ extension RelayLedger {
 
   private mutating func reportSilence(now: UInt64) {
     guard let timeout = limits.requestTimeout else { return }
-    for index in links.indices where !links[index].isSilent && !links[index].isGoing {
+    for index in links.indices where !links[index].isSilent && links[index].standing != .leaving {
       let oldest = links[index].inFlight.first
       guard oldest != noSlot, now &- slots[oldest].sentTime >= timeout else { continue }
       links[index].isSilent = true

@@ -8,7 +8,7 @@ extension RelayLedger {
 
   /// It need not be split for that link.
   func fits(_ index: SlotIndex, _ link: Link) -> Bool {
-    slots[index].length <= link.maximumPayload || !slots[index].command.carriesPayload
+    slots[index].length <= link.maximumPayload || !slots[index].kind.carriesPayload
   }
 
   /// The length of the first part of `length` bytes at `offset`: it ends at a multiple of the maximum payload.
@@ -65,7 +65,7 @@ extension RelayLedger {
     let cursor = slots[parent].cursor
     slots[piece].role = role
     slots[piece].parent = parent
-    slots[piece].command = slots[parent].command
+    slots[piece].kind = slots[parent].kind
     slots[piece].flags = slots[parent].flags
     slots[piece].kernelCookie = slots[parent].kernelCookie
     slots[piece].offset = slots[parent].offset &+ UInt64(cursor)
@@ -83,7 +83,7 @@ extension RelayLedger {
   mutating func partAnswered(_ index: SlotIndex, _ link: Int, error: UInt32, now: UInt64) -> Outcome {
     let parent = slots[index].parent
     let offset = UInt32(truncatingIfNeeded: slots[index].offset &- slots[parent].offset)
-    let isRead = slots[parent].command == .read
+    let isRead = slots[parent].kind.isRead
     let kernelCookie = slots[parent].kernelCookie
     partsOut -= 1
     slots.free(index)

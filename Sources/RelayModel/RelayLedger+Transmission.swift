@@ -64,20 +64,20 @@ extension RelayLedger {
     slots[index].sentOrder = tickCount()
     slots[index].sentTime = now
     slots.append(index, to: &links[link].inFlight)
-    let command = slots[index].command
-    let payload = command == .write ? slots[index].payload : nil
-    if command.carriesPayload { links[link].bytes += Int(slots[index].length) }
-    if command.isModifying { links[link].modifying += 1 }
+    let kind = slots[index].kind
+    let payload = kind.isWrite ? slots[index].payload : nil
+    if kind.carriesPayload { links[link].bytes += Int(slots[index].length) }
+    if kind.isModifying { links[link].modifying += 1 }
     return Transmission(
-      link: links[link].id, cookie: slots.cookie(of: index), command: command, flags: slots[index].flags,
+      link: links[link].id, cookie: slots.cookie(of: index), command: kind.command, flags: slots[index].flags,
       offset: slots[index].offset, length: slots[index].length, payload: payload, isWhole: isWhole && payload != nil)
   }
 
   /// The reverse of `put`: off the link's list, into none.
   mutating func takeOff(_ index: SlotIndex, _ link: Int) {
     slots.remove(index, from: &links[link].inFlight)
-    let command = slots[index].command
-    if command.carriesPayload { links[link].bytes -= Int(slots[index].length) }
-    if command.isModifying { links[link].modifying -= 1 }
+    let kind = slots[index].kind
+    if kind.carriesPayload { links[link].bytes -= Int(slots[index].length) }
+    if kind.isModifying { links[link].modifying -= 1 }
   }
 }

@@ -46,6 +46,16 @@ struct Slot {
     case abandoned
   }
 
+  /// The command, known to the compiler: comparing the protocol's own type is a generic call in another module.
+  enum Kind {
+    case read
+    case write
+    case flush
+    case trim
+    case writeZeroes
+    case other(UInt16)
+  }
+
   var state = State.free
   var role = Role.request
   /// Of the one who uses the slot: a cookie of a former one is not taken for it.
@@ -53,8 +63,8 @@ struct Slot {
   var previous = noSlot
   var next = noSlot
 
-  var command = CommandCode.read
-  var flags: CommandFlags = []
+  var kind = Kind.read
+  var flags = CommandFlags(rawValue: 0)
   var length: UInt32 = 0
   var offset: UInt64 = 0
   var kernelCookie: UInt64 = 0
@@ -85,7 +95,7 @@ struct Slot {
   /// Of what is sent in parts: the first error.
   var error: UInt32 = 0
 
-  var isModifying: Bool { command.isModifying }
+  var isFUA: Bool { flags.rawValue & 1 != 0 }
   /// One past the last byte; saturated, as a kernel's word is not proof that the sum exists.
   var end: UInt64 {
     let (sum, overflow) = offset.addingReportingOverflow(UInt64(length))
@@ -95,11 +105,55 @@ struct Slot {
   var payloadLength: Int { payload == nil ? 0 : Int(length) }
 }
 
-extension CommandCode {
+extension Slot.Kind {
+  init(_ command: CommandCode) {
+    switch command.rawValue {
+    case 0: self = .read
+    case 1: self = .write
+    case 3: self = .flush
+    case 4: self = .trim
+    case 6: self = .writeZeroes
+    default: self = .other(command.rawValue)
+    }
+  }
+
+  var command: CommandCode {
+    switch self {
+    case .read: CommandCode(rawValue: 0)
+    case .write: CommandCode(rawValue: 1)
+    case .flush: CommandCode(rawValue: 3)
+    case .trim: CommandCode(rawValue: 4)
+    case .writeZeroes: CommandCode(rawValue: 6)
+    case .other(let code): CommandCode(rawValue: code)
+    }
+  }
+
   /// It changes what is read later.
-  @inline(__always)
-  var isModifying: Bool { self == .write || self == .trim || self == .writeZeroes }
+  var isModifying: Bool {
+    switch self {
+    case .write, .trim, .writeZeroes: true
+    case .read, .flush, .other: false
+    }
+  }
+
   /// It is split at the server's maximum payload.
-  @inline(__always)
-  var carriesPayload: Bool { self == .write || self == .read }
+  var carriesPayload: Bool {
+    switch self {
+    case .read, .write: true
+    case .flush, .trim, .writeZeroes, .other: false
+    }
+  }
+
+  var isRead: Bool { if case .read = self { true } else { false } }
+  var isWrite: Bool { if case .write = self { true } else { false } }
+  var isFlush: Bool { if case .flush = self { true } else { false } }
+  var isTrim: Bool { if case .trim = self { true } else { false } }
+}
+
+extension Slot {
+  var isModifying: Bool { kind.isModifying }
+
+  func isInFlight(on link: LinkID) -> Bool {
+    if case .inFlight(let its) = state { its == link } else { false }
+  }
 }

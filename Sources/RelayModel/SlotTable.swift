@@ -1,28 +1,44 @@
 /// All slots, with a free list. Grows when it has never been so full; never shrinks.
+///
+/// In memory of its own, as this is the path of every request: a `Slot` is changed a field at a time many times over, and
+/// an array would check at each whether it is shared. Indices come from the table itself, or from `find`, which checks.
 struct SlotTable: ~Copyable {
-  private var slots: [Slot]
+  private var slots: UnsafeMutablePointer<Slot>
+  private var capacity: Int
+  /// The places that were ever used.
+  private(set) var count = 0
   private var freeHead = noSlot
 
   init(capacity: Int) {
-    slots = []
-    slots.reserveCapacity(capacity)
+    self.capacity = max(capacity, 16)
+    slots = .allocate(capacity: self.capacity)
   }
 
-  /// The places that were ever used.
-  var count: Int { slots.count }
+  // A slot holds nothing that would have to be deinitialized.
+  deinit { slots.deallocate() }
 
   @inline(__always)
   subscript(_ index: SlotIndex) -> Slot {
-    _read { yield slots[Int(index)] }
-    _modify { yield &slots[Int(index)] }
+    unsafeAddress { UnsafePointer(slots + Int(index)) }
+    unsafeMutableAddress { slots + Int(index) }
+  }
+
+  private mutating func grow() {
+    let grown = UnsafeMutablePointer<Slot>.allocate(capacity: capacity * 2)
+    grown.moveInitialize(from: slots, count: count)
+    slots.deallocate()
+    slots = grown
+    capacity *= 2
   }
 
   /// A slot in its first state but for its generation, in no list.
   mutating func take() -> SlotIndex {
     let index = freeHead
     guard index != noSlot else {
-      slots.append(Slot())
-      return SlotIndex(truncatingIfNeeded: slots.count - 1)
+      if count == capacity { grow() }
+      (slots + count).initialize(to: Slot())
+      count += 1
+      return SlotIndex(truncatingIfNeeded: count - 1)
     }
     freeHead = self[index].next
     let generation = self[index].generation
@@ -46,7 +62,7 @@ struct SlotTable: ~Copyable {
   /// The slot that a cookie names, if it is still used by the one to whom the cookie was given.
   func find(_ cookie: UInt64) -> SlotIndex? {
     let place = Int(cookie & 0xffff_ffff)
-    guard place < slots.count, slots[place].generation == UInt32(truncatingIfNeeded: cookie >> 32) else { return nil }
+    guard place < count, slots[place].generation == UInt32(truncatingIfNeeded: cookie >> 32) else { return nil }
     return SlotIndex(truncatingIfNeeded: place)
   }
 
