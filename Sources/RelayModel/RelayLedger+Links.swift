@@ -124,10 +124,15 @@ extension RelayLedger {
     proveUnneeded()
   }
 
-  /// Nothing is acknowledged and unsafe, and nothing that is on its way on an older link could become so: there is
-  /// nothing that a server could have forgotten, and whatever is acknowledged later on an older link is sent later too.
+  /// Nothing is acknowledged and unsafe, in the log or as the part of a split write, and nothing that is out on an older
+  /// link could become so: there is nothing that a server could have forgotten, and whatever an older link acknowledges
+  /// from now on was sent after these had joined.
+  ///
+  /// Where nothing is kept, nothing has to be proven.
   mutating func proveUnneeded() {
-    guard log.isEmpty, !links.contains(where: { $0.modifying > 0 }) else { return }
-    for index in links.indices where isProvable(links[index]) { links[index].standing = .proven }
+    guard log.isEmpty else { return }
+    for index in links.indices where reservedEntries == 0 || !keeps(links[index].server) {
+      if isProvable(links[index]) { links[index].standing = .proven }
+    }
   }
 }

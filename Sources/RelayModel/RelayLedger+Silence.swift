@@ -50,18 +50,21 @@ extension RelayLedger {
 
   /// Once a second.
   package mutating func tick(now: UInt64) {
-    flushing.isLate = log.first != noSlot && now &- slots[log.first].time >= RelayLedger.oldestUnflushed
+    flushing.isLate = log.first != noSlot && elapsed(since: slots[log.first].time, now) >= RelayLedger.oldestUnflushed
     flushing.isFailing = false
     considerFlush()
     reportSilence(now: now)
     reportStall(now: now)
   }
 
+  /// 0 for a time that is ahead, as when the engine reads its clock once for many requests.
+  private func elapsed(since: UInt64, _ now: UInt64) -> UInt64 { now > since ? now - since : 0 }
+
   private mutating func reportSilence(now: UInt64) {
     guard let timeout = limits.requestTimeout else { return }
     for index in links.indices where !links[index].isSilent && links[index].standing != .leaving {
       let oldest = links[index].inFlight.first
-      guard oldest != noSlot, now &- slots[oldest].sentTime >= timeout else { continue }
+      guard oldest != noSlot, elapsed(since: slots[oldest].sentTime, now) >= timeout else { continue }
       links[index].isSilent = true
       report(.silent(links[index].id))
     }
@@ -69,7 +72,7 @@ extension RelayLedger {
 
   private mutating func reportStall(now: UInt64) {
     let since = oldestUnanswered
-    if let since, now &- since >= RelayLedger.stallThreshold {
+    if let since, elapsed(since: since, now) >= RelayLedger.stallThreshold {
       if !isStalled { report(.stalled(since: since)) }
       isStalled = true
     } else if isStalled {

@@ -150,6 +150,8 @@ final class RandomWorld {
     }
     out[transmission.cookie] = transmission
     wires[index].outgoing.append(transmission)
+    // Its socket is full, perhaps in the middle of a request's parts.
+    if isTroubled, random.chance(5) { ledger.setWritable(transmission.link, false) }
   }
 
   private func isUsed(_ link: LinkID) -> Bool { wires.contains { $0.id == link && !$0.isLeaving } }
@@ -169,7 +171,9 @@ final class RandomWorld {
   }
 
   func changeLimits() {
-    ledger.limits.unflushedBytes = [0, 512, 4096, 1 << 20][random.below(4)]
+    // Nothing is kept from now on: what a server has lost already without anybody's notice must not be among it.
+    let mayBeNone = !wires.contains { $0.instance != server.instance }
+    ledger.limits.unflushedBytes = [mayBeNone ? 0 : 512, 512, 4096, 1 << 20][random.below(4)]
     note("limits \(ledger.limits)")
     if ledger.limits.unflushedBytes == 0 { server.mayForget = false }
     // What is out was sent under the old ones.
@@ -183,6 +187,7 @@ final class RandomWorld {
     guard wires.indices.contains(index), !wires[index].replies.isEmpty else { return false }
     let reply = wires[index].replies.removeFirst()
     let link = wires[index].id
+    if random.chance(30) { ledger.setWritable(link, true) }
     let isKnown = out[reply.cookie]?.link == link
     guard let expected = ledger.expected(reply.cookie, from: link) else {
       if isKnown { complain("a reply was not expected") }

@@ -46,6 +46,10 @@ final class Scene {
     ledger.replied(transmission.cookie, from: transmission.link, error: error, now: now)
   }
 
+  func reply(_ cookie: UInt64, from link: LinkID) -> Outcome {
+    ledger.replied(cookie, from: link, error: 0, now: now)
+  }
+
   /// Sends and answers all that goes out, until nothing more does.
   @discardableResult
   func answerAll() -> [Transmission] {
@@ -82,6 +86,11 @@ final class Scene {
   }
 
   var unflushed: Int { ledger.unflushed.entries }
+  var keptBytes: Int { ledger.unflushed.bytes }
+  var unanswered: Int { ledger.unanswered }
+  var owesError: Bool { ledger.owesError }
+  var acceptsRequests: Bool { ledger.acceptsRequests }
+  var isDrained: Bool { ledger.isDrained }
   var waiting: Int { ledger.waiting }
   var inFlight: Int { ledger.inFlight }
 }
