@@ -50,6 +50,7 @@ let package = Package(
     module("Configuration", ["AttachmentModel", "NBDProtocol", "CYAML"]),
 
     // What runs.
+    module("Relay", ["RelayModel", "NBDProtocol", "LinuxKernel", "CLinuxNBD"]),
     module("Attachment", ["AttachmentModel", "NBDProtocol", "LinuxKernel"]),
     module(
       "Control", ["AttachmentModel", "LinuxKernel"],
@@ -80,6 +81,8 @@ let package = Package(
     tests("ConfigurationTests", ["Configuration", "AttachmentModel"]),
     tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),
+    tests(
+      "RelayTests", ["Relay", "RelayModel", "AttachmentModel", "ForgetfulServer", "LinuxKernel", "NBDProtocol"]),
     tests("AttachmentTests", ["Attachment", "AttachmentModel", "FakeDriver", "NBDProtocol", "LinuxKernel"]),
     // Depends on the programs, so that they are built before it runs them.
     tests("PackagingTests", ["nbdattach", "nbdattachd", "Control"]),

@@ -1,26 +1,30 @@
 /// The magic numbers of transmission (proto.md, "Transmission").
 package enum TransmissionMagic {
-  package static let request: UInt32 = 0x2560_9513
-  package static let simpleReply: UInt32 = 0x6744_6698
-  package static let structuredReply: UInt32 = 0x668e_33ef
-  package static let extendedRequest: UInt32 = 0x21e4_1c71
-  package static let extendedReply: UInt32 = 0x6e8a_278c
+  @inlinable package static var request: UInt32 { 0x2560_9513 }
+  @inlinable package static var simpleReply: UInt32 { 0x6744_6698 }
+  @inlinable package static var structuredReply: UInt32 { 0x668e_33ef }
+  @inlinable package static var extendedRequest: UInt32 { 0x21e4_1c71 }
+  @inlinable package static var extendedReply: UInt32 { 0x6e8a_278c }
 }
 
 /// What a request asks for (proto.md, "Request types"). Any value can arrive from a kernel newer than this client.
 package struct CommandCode: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
   package let rawValue: UInt16
 
+  @inlinable
   package init(rawValue: UInt16) { self.rawValue = rawValue }
 
-  package static let read = CommandCode(rawValue: 0)
-  package static let write = CommandCode(rawValue: 1)
-  package static let disconnect = CommandCode(rawValue: 2)
-  package static let flush = CommandCode(rawValue: 3)
-  package static let trim = CommandCode(rawValue: 4)
-  package static let cache = CommandCode(rawValue: 5)
-  package static let writeZeroes = CommandCode(rawValue: 6)
-  package static let blockStatus = CommandCode(rawValue: 7)
+  @inlinable package static var read: CommandCode { CommandCode(rawValue: 0) }
+  @inlinable package static var write: CommandCode { CommandCode(rawValue: 1) }
+  @inlinable package static var disconnect: CommandCode { CommandCode(rawValue: 2) }
+  @inlinable package static var flush: CommandCode { CommandCode(rawValue: 3) }
+  @inlinable package static var trim: CommandCode { CommandCode(rawValue: 4) }
+  @inlinable package static var cache: CommandCode { CommandCode(rawValue: 5) }
+  @inlinable package static var writeZeroes: CommandCode { CommandCode(rawValue: 6) }
+  @inlinable package static var blockStatus: CommandCode { CommandCode(rawValue: 7) }
+
+  @inlinable
+  package static func == (one: CommandCode, other: CommandCode) -> Bool { one.rawValue == other.rawValue }
 
   /// The name in proto.md, such as `NBD_CMD_READ`, or `command 9`.
   package var description: String {
@@ -42,14 +46,19 @@ package struct CommandCode: RawRepresentable, Hashable, Sendable, CustomStringCo
 package struct CommandFlags: OptionSet, Hashable, Sendable {
   package let rawValue: UInt16
 
+  @inlinable
   package init(rawValue: UInt16) { self.rawValue = rawValue }
 
-  package static let fua = CommandFlags(rawValue: 1 << 0)
-  package static let noHole = CommandFlags(rawValue: 1 << 1)
-  package static let dontFragment = CommandFlags(rawValue: 1 << 2)
-  package static let requestOne = CommandFlags(rawValue: 1 << 3)
-  package static let fastZero = CommandFlags(rawValue: 1 << 4)
-  package static let payloadLength = CommandFlags(rawValue: 1 << 5)
+  /// None: as `[]`, without the way through the standard library's generic code.
+  @inlinable
+  package init() { rawValue = 0 }
+
+  @inlinable package static var fua: CommandFlags { CommandFlags(rawValue: 1 << 0) }
+  @inlinable package static var noHole: CommandFlags { CommandFlags(rawValue: 1 << 1) }
+  @inlinable package static var dontFragment: CommandFlags { CommandFlags(rawValue: 1 << 2) }
+  @inlinable package static var requestOne: CommandFlags { CommandFlags(rawValue: 1 << 3) }
+  @inlinable package static var fastZero: CommandFlags { CommandFlags(rawValue: 1 << 4) }
+  @inlinable package static var payloadLength: CommandFlags { CommandFlags(rawValue: 1 << 5) }
 }
 
 /// Errors of transmission (proto.md, "Error values").

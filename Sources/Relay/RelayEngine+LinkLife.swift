@@ -1,0 +1,163 @@
+import Glibc
+import NBDProtocol
+import RelayModel
+
+/// How links come and go.
+extension RelayEngine {
+  /// How long a server that shuts down may still answer what it holds.
+  private static let endingGrace: UInt64 = 1_000_000_000
+
+  @inline(__always)
+  func find(_ id: LinkID) -> UnsafeMutablePointer<ServerLink>? {
+    for link in links where link.pointee.id == id { return link }
+    return nil
+  }
+
+  private var upCount: Int {
+    var count = 0
+    for link in links where link.pointee.standing == .up { count += 1 }
+    return count
+  }
+
+  mutating func join(_ added: [RelayLink]) -> [LinkID] {
+    var identifiers: [LinkID] = []
+    for link in added {
+      lastLink += 1
+      let place = UnsafeMutablePointer<ServerLink>.allocate(capacity: 1)
+      place.initialize(to: ServerLink(lastLink, link))
+      links.append(place)
+      identifiers.append(lastLink)
+      ledger.linkJoined(lastLink, link.server, now: now)
+    }
+    linksChanged()
+    return identifiers
+  }
+
+  /// The link is lost: it is closed, and what was out on it is the ledger's to send again.
+  mutating func lose(_ link: UnsafeMutablePointer<ServerLink>, _ loss: RelayEvent.Loss) {
+    let loss =
+      switch link.pointee.standing {
+      case .up: loss
+      case .ending: RelayEvent.Loss.shuttingDown
+      case .leaving: RelayEvent.Loss.superseded
+      case .gone: loss
+      }
+    guard link.pointee.standing != .gone else { return }
+    close(link)
+    counters.add(to: .linksLost)
+    onEvent(.linkLost(link.pointee.id, loss, remaining: upCount))
+  }
+
+  private mutating func close(_ link: UnsafeMutablePointer<ServerLink>) {
+    if link.pointee.standing != .up { goingCount -= 1 }
+    link.pointee.standing = .gone
+    link.pointee.output.clear(segments)
+    link.pointee.transport = nil
+    link.pointee.descriptor = -1
+    link.pointee.hasMoreInput = false
+    link.pointee.hasUnparsed = false
+    ledger.linkLost(link.pointee.id, now: now)
+    linksChanged()
+  }
+
+  private mutating func linksChanged() {
+    smallestPayload = .max
+    var count = 0
+    for link in links where link.pointee.standing == .up {
+      smallestPayload = min(smallestPayload, link.pointee.server.maximumPayload)
+      count += 1
+    }
+    counters.set(.links, count)
+    if count == 0, lastLink > 0, heldSince == 0 { heldSince = now }
+    if count > 0, heldSince != 0 {
+      counters.add(now - heldSince, to: .held)
+      heldSince = 0
+    }
+  }
+
+  /// The server said NBD_ESHUTDOWN: the ledger sends nothing more on it.
+  mutating func beginEnding(_ link: UnsafeMutablePointer<ServerLink>) {
+    link.pointee.shutdownCount += 1
+    guard link.pointee.standing == .up else { return }
+    link.pointee.standing = .ending(until: now + RelayEngine.endingGrace)
+    goingCount += 1
+    linksChanged()
+  }
+
+  /// Half-closes a silent link; see DESIGN.md, "Silence".
+  mutating func beginLeaving(_ id: LinkID) {
+    guard let link = find(id), link.pointee.standing == .up else { return }
+    let fence = settings.fenceTimeout.map { now + $0.clampedNanoseconds }
+    link.pointee.standing = .leaving(until: fence)
+    goingCount += 1
+    ledger.linkLeaving(id)
+    link.pointee.output.clear(segments)
+    link.pointee.isBlocked = false
+    link.pointee.transport?.finishSending()
+    linksChanged()
+  }
+
+  /// Closes the links that have nothing more to say, or no more time to say it.
+  mutating func endLinks() {
+    guard goingCount > 0 else { return }
+    for link in links {
+      switch link.pointee.standing {
+      case .ending(let until)
+      where now >= until || ledger.inFlight(on: link.pointee.id) <= link.pointee.shutdownCount:
+        sayGoodbye(link)
+        lose(link, .shuttingDown)
+      case .leaving(.some(let until)) where now >= until: lose(link, .superseded)
+      case .up, .ending, .leaving, .gone: break
+      }
+    }
+  }
+
+  /// NBD_CMD_DISC, where the stream is at the beginning of a request and the socket has room for it.
+  mutating func sayGoodbye(_ link: UnsafeMutablePointer<ServerLink>) {
+    guard let transport = link.pointee.transport else { return }
+    if link.pointee.output.isEmpty {
+      link.pointee.output.append(header: Request(.disconnect, cookie: 0))
+      _ = transport.send(link.pointee.output.rest)
+      link.pointee.output.clear(segments)
+    }
+    transport.finishSending()
+  }
+
+  /// The old links are no longer needed: all is answered, and flushed.
+  mutating func dismiss() {
+    for link in links where link.pointee.standing == .up {
+      sayGoodbye(link)
+      close(link)
+    }
+  }
+
+  /// All that was on its way to the kernel has been sent.
+  mutating func settleDebts() {
+    for link in links { link.pointee.owesKernel = false }
+  }
+
+  /// Frees the links whose last replies have reached the kernel.
+  mutating func removeGoneLinks() {
+    var index = 0
+    while index < links.count {
+      let link = links[index]
+      if link.pointee.standing == .gone, !link.pointee.owesKernel {
+        link.pointee.free(segments)
+        link.deinitialize(count: 1)
+        link.deallocate()
+        links.remove(at: index)
+      } else {
+        index += 1
+      }
+    }
+  }
+}
+
+extension Duration {
+  /// Not below 0, and not so much that a sum overflows.
+  var clampedNanoseconds: UInt64 {
+    let (seconds, attoseconds) = components
+    guard seconds >= 0, attoseconds >= 0 else { return 0 }
+    return UInt64(min(seconds, 1 << 32)) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+  }
+}

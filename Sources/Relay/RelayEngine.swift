@@ -1,0 +1,170 @@
+import CLinuxNBD
+import Glibc
+import LinuxKernel
+import NBDProtocol
+import RelayModel
+
+/// What runs on a relay's thread: waits in poll(2), moves bytes, and does what the ledger decides.
+///
+/// A struct that lives on its thread's stack, so that no access to its state is counted, locked or checked. One turn of
+/// the loop takes what the sockets have, then lets the ledger say what goes out, and sends it at once; poll is asked for
+/// room only where it did not fit.
+struct RelayEngine: ~Copyable {
+  let mailbox: Mailbox
+  let counters: RelayCounters
+  let onEvent: @Sendable (RelayEvent) -> Void
+  var settings: RelaySettings
+
+  var ledger: RelayLedger
+  let segments = SegmentPool()
+  var kernel = KernelSide()
+  var links: [UnsafeMutablePointer<ServerLink>] = []
+  var lastLink: LinkID = 0
+  /// Of the links that are up, the smallest; what is longer goes out in parts.
+  var smallestPayload = UInt32.max
+
+  /// Monotonic nanoseconds, taken once for each turn.
+  var now: UInt64 = 0
+  var nextTick: UInt64 = 0
+  /// Something is idle that may be given back at one of the next ticks.
+  var hasIdleMemory = false
+  var polled = PollSet()
+
+  var change = ServerChange.none
+  /// Since when there has been no link; 0: there is one, or there never was.
+  var heldSince: UInt64 = 0
+  /// In bytes, of the budget.
+  var borrowed = 0
+  /// Links that are ending or leaving.
+  var goingCount = 0
+  /// At the last tick nothing was under way.
+  var wasIdle = false
+  var isEnding = false
+  var whoEnded: [CheckedContinuation<Void, Never>] = []
+
+  init(
+    _ mailbox: Mailbox, _ counters: RelayCounters, _ settings: RelaySettings,
+    onEvent: @escaping @Sendable (RelayEvent) -> Void
+  ) {
+    self.mailbox = mailbox
+    self.counters = counters
+    self.settings = settings
+    self.onEvent = onEvent
+    ledger = RelayLedger(LedgerLimits(unflushedBytes: 0))
+    applyLimits()
+  }
+
+  /// Returns when `end` was asked for.
+  mutating func run() {
+    now = monotonicNanoseconds()
+    nextTick = now + tickInterval
+    while !isEnding {
+      wait()
+      now = monotonicNanoseconds()
+      if polled.isReadable(PollSet.mailbox) { obey() }
+      receiveFromLinks()
+      receiveFromKernel()
+      settle()
+      if now >= nextTick { tick() }
+    }
+    closeAll()
+  }
+
+  /// Sleeps until there is something to do, or time to look at the clock.
+  private mutating func wait() {
+    removeGoneLinks()
+    var canSleep = !kernel.mayHaveMore
+    polled.begin(mailbox: mailbox.descriptor)
+    polled.setKernel(kernel.descriptor, reads: mayReadKernel, writes: !kernel.output.isEmpty)
+    for link in links {
+      let reads = !link.pointee.owesKernel
+      let writes = !link.pointee.output.isEmpty || link.pointee.transport?.wantsToWrite ?? false
+      link.pointee.pollIndex = polled.add(link.pointee.descriptor, reads: reads, writes: writes)
+      if reads, link.pointee.hasMoreInput || link.pointee.hasUnparsed { canSleep = false }
+    }
+    polled.poll(canSleep ? sleepMilliseconds : 0)
+  }
+
+  /// -1 where nothing is to be looked after: an idle device never wakes.
+  private var sleepMilliseconds: Int32 {
+    guard needsTick else { return -1 }
+    let next = min(nextTick, change.deadline)
+    return next > now ? Int32(clamping: (next - now) / 1_000_000 + 1) : 0
+  }
+
+  /// Does what the ledger asks for until it has no wish left.
+  mutating func settle() {
+    while true {
+      reportEvents()
+      releasePayloads()
+      answerKernel()
+      let didTransmit = transmit()
+      let didParse = kernel.hasUnparsed && parseRequests()
+      if !didTransmit && !didParse { break }
+    }
+    sendToKernel()
+    endLinks()
+    finishChange()
+    borrow()
+    publish()
+  }
+
+  private mutating func reportEvents() {
+    while let event = ledger.nextEvent() {
+      switch event {
+      case .replayed(let count, let bytes):
+        counters.add(UInt64(clamping: count), to: .replayed)
+        counters.add(UInt64(clamping: bytes), to: .replayedBytes)
+        onEvent(.recovered(resent: 0, replayed: count, replayedBytes: bytes))
+      case .resent(let count):
+        counters.add(UInt64(clamping: count), to: .resent)
+        onEvent(.recovered(resent: count, replayed: 0, replayedBytes: 0))
+      case .dataLost(let offset, let length, let error):
+        onEvent(.dataLost(offset: offset, length: length, error: error))
+      case .flushFailed(let error): onEvent(.flushFailed(error: error))
+      case .stalled(let since):
+        onEvent(.stalled(seconds: Int((now > since ? now - since : 0) / 1_000_000_000)))
+      case .unstalled: onEvent(.flowing)
+      case .silent(let link): onEvent(.silent(link))
+      }
+    }
+  }
+
+  @inline(__always)
+  private mutating func releasePayloads() {
+    while let payload = ledger.nextReleased() { segments.release(payload.segment) }
+  }
+
+  @inline(__always)
+  func publish() {
+    let unflushed = ledger.unflushed
+    counters.set(.queueDepth, kernel.pending.count)
+    counters.set(.unflushedEntries, unflushed.entries)
+    counters.set(.unflushedBytes, unflushed.bytes)
+  }
+
+  private mutating func closeAll() {
+    for link in links {
+      if link.pointee.standing == .up { sayGoodbye(link) }
+      link.pointee.free(segments)
+      link.deallocate()
+    }
+    links = []
+    counters.set(.links, 0)
+    kernel.close(segments)
+    settings.budget.giveBack(borrowed)
+    borrowed = 0
+    abandonChange(.ended)
+    for command in mailbox.close() { command.refuse() }
+    for caller in whoEnded { caller.resume() }
+    polled.free()
+  }
+}
+
+let tickInterval: UInt64 = 1_000_000_000
+
+func monotonicNanoseconds() -> UInt64 {
+  var time = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &time)
+  return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+}

@@ -1,0 +1,36 @@
+package import RelayModel
+
+/// What a relay tells, on its own thread.
+package enum RelayEvent: Equatable, Sendable {
+  /// Why a link is no longer one.
+  package enum Loss: Equatable, Sendable {
+    /// The server closed it in an orderly way.
+    case closed
+    /// An errno of recv(2) or send(2), such as ECONNRESET.
+    case failed(Int32)
+    /// The server answered a request with NBD_ESHUTDOWN.
+    case shuttingDown
+    /// The server broke the protocol; the text says how, in the words of proto.md.
+    case violation(String)
+    /// It was silent, another stands in its place, and the fence-timeout has passed or it has nothing left to answer.
+    case superseded
+  }
+
+  /// `remaining`: how many links are left that take requests. With 0, I/O is held until one is added.
+  case linkLost(LinkID, Loss, remaining: Int)
+  /// A request on the link has had no answer for the request-timeout. Told once for each silence: `supersede` it when
+  /// another link stands.
+  case silent(LinkID)
+  /// The oldest request has waited this long, in whole seconds; told once for each stall.
+  case stalled(seconds: Int)
+  /// What was stalled goes on.
+  case flowing
+  /// After the last link was lost: what was sent again, requests that the kernel still waits for and acknowledged writes.
+  case recovered(resent: Int, replayed: Int, replayedBytes: Int)
+  /// A server refused an acknowledged write that was sent again: the kernel believes these bytes written.
+  case dataLost(offset: UInt64, length: UInt32, error: UInt32)
+  /// A FLUSH failed, so that the kernel will be told of it at its next FLUSH or FUA.
+  case flushFailed(error: UInt32)
+  /// The kernel has closed its end, or has sent what no kernel sends (`problem`). `makeKernelEnd` gives it a new one.
+  case kernelEnded(disconnectRequested: Bool, problem: String?)
+}

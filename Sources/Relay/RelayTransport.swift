@@ -1,0 +1,50 @@
+package import Glibc
+package import RelayModel
+
+/// What a transport answers to one attempt to move bytes, which never blocks.
+package enum Transfer: Equatable, Sendable {
+  /// More than 0.
+  case moved(Int)
+  /// Try again when poll(2) says so.
+  case wouldBlock
+  /// No byte will come or go any more. 0: the peer has closed it in an orderly way; else an errno.
+  case ended(Int32)
+}
+
+/// A connected and negotiated stream to a server: bytes in, bytes out, never blocking.
+///
+/// Concurrency model: made anywhere, then given to a relay, whose thread alone calls it. `Sendable` for that one passage.
+package protocol RelayTransport: AnyObject, Sendable {
+  /// The socket that poll(2) waits on. Valid until the transport is released, which closes it.
+  var descriptor: Int32 { get }
+
+  /// Up to `buffer.count` bytes (at least 1) into the beginning of `buffer`.
+  func receive(into buffer: UnsafeMutableRawBufferPointer) -> Transfer
+
+  /// Takes bytes from the front of `parts` (at most 1024, none empty); less than all of them when no more fits. What it
+  /// has answered as moved is the transport's to deliver. After `wouldBlock` the same bytes are offered again.
+  func send(_ parts: UnsafeBufferPointer<iovec>) -> Transfer
+
+  /// Whether `receive` has bytes that poll(2) does not see: decrypted, or read ahead.
+  var hasBufferedInput: Bool { get }
+
+  /// Whether bytes that were taken wait for the socket to be writable, see `flushOutput`.
+  var wantsToWrite: Bool { get }
+
+  /// Called when the socket is writable and `wantsToWrite`. `moved` with any number when nothing is left.
+  func flushOutput() -> Transfer
+
+  /// No byte is sent any more, those of the peer still come: shutdown(2) with SHUT_WR, TLS with its goodbye before it.
+  func finishSending()
+}
+
+/// A link as the relay takes it: a stream, and what its server said of itself.
+package struct RelayLink: Sendable {
+  package let transport: any RelayTransport
+  package let server: ServerLimits
+
+  package init(_ transport: any RelayTransport, _ server: ServerLimits) {
+    self.transport = transport
+    self.server = server
+  }
+}

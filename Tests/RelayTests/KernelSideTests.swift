@@ -1,0 +1,147 @@
+import ForgetfulServer
+import Glibc
+import LinuxKernel
+import NBDProtocol
+import RelayModel
+import Testing
+
+@testable import Relay
+
+@Suite("The kernel's side", .timeLimit(.minutes(2)))
+struct KernelSideTests {
+  @Test("the kernel's goodbye is told, and the relay can still drain")
+  func disconnect() async throws {
+    let lab = try await RelayLab.attached()
+    #expect(try lab.kernel.ask(.write, at: 0, pattern(512, 1)).error == nil)
+    try lab.kernel.sendBytes(Request(.disconnect, cookie: 0).bytes)
+    await lab.events.wait { $0.contains(.kernelEnded(disconnectRequested: true, problem: nil)) }
+    #expect(await lab.relay.drain(within: .seconds(20)))
+    #expect(lab.server.unsafeBlockCount == 0)
+    await lab.end()
+  }
+
+  @Test("a new socket for the kernel: acknowledged writes are still known, what was in flight is asked again")
+  func remade() async throws {
+    let lab = try await RelayLab.attached()
+    let data = pattern(4096, 1)
+    #expect(try lab.kernel.ask(.write, at: 0, data).error == nil)
+    lab.server.behave { $0.treat = { _ in .hold } }
+    try lab.kernel.send(.write, at: 8192, data)
+    try await lab.server.wait { $0.held == 1 }
+    Socket.shutDown(lab.kernel.socket.number)
+    await lab.events.wait { $0.contains(.kernelEnded(disconnectRequested: false, problem: nil)) }
+    try lab.remakeKernelEnd()
+    lab.server.behave { $0.treat = { _ in .serve } }
+    lab.server.finishHeld()
+    #expect(try lab.kernel.ask(.write, at: 8192, pattern(4096, 2)).error == nil)
+    lab.server.crash()
+    await lab.events.waitForLosses(1)
+    try await lab.restartServer()
+    #expect(try lab.kernel.ask(.read, at: 0, length: 4096).data == data)
+    #expect(try lab.kernel.ask(.read, at: 8192, length: 4096).data == pattern(4096, 2))
+    await lab.end()
+  }
+
+  @Test("a socket that is replaced while its kernel still has it is closed")
+  func replacedAlive() async throws {
+    let lab = try await RelayLab.attached()
+    let old = lab.kernel
+    try lab.remakeKernelEnd()
+    try old.waitForEnd()
+    #expect(try lab.kernel.ask(.flush).error == nil)
+    await lab.end()
+  }
+
+  @Test(
+    "what no kernel sends ends the kernel's side, and nothing else",
+    arguments: [
+      [UInt8](repeating: 0xff, count: 28),
+      Request(.write, cookie: 1, offset: 0, length: 33 << 20).bytes,
+      Request(.write, cookie: 1, offset: 0, length: .max).bytes,
+      Request(.read, cookie: 1, offset: 0, length: .max).bytes,
+      Request(.read, cookie: 1, length: 512).bytes + Request(.read, cookie: 1, length: 512).bytes,
+    ])
+  func garbage(bytes: [UInt8]) async throws {
+    let lab = try await RelayLab.attached()
+    lab.server.behave { $0.treat = { _ in .hold } }
+    try lab.kernel.sendBytes(bytes)
+    try lab.kernel.waitForEnd()
+    await lab.events.wait { events in
+      events.contains { if case .kernelEnded(false, .some) = $0 { true } else { false } }
+    }
+    lab.server.behave { $0.treat = { _ in .serve } }
+    try lab.remakeKernelEnd()
+    #expect(try lab.kernel.ask(.read, at: 0, length: 512).error == nil)
+    #expect(lab.events.all.losses.isEmpty)
+    await lab.end()
+  }
+
+  @Test("a request past the end, of no length, or of an unknown kind is the server's to refuse")
+  func oddRequests() async throws {
+    let lab = try await RelayLab.attached()
+    #expect(try lab.kernel.ask(.read, at: .max - 100, length: 512).error != nil)
+    #expect(try lab.kernel.ask(.trim, at: .max, length: Int(UInt32.max)).error != nil)
+    #expect(try lab.kernel.ask(CommandCode(rawValue: 99)).error != nil)
+    #expect(try lab.kernel.ask(.read, at: 0, length: 512).error == nil)
+    await lab.end()
+  }
+
+  @Test("a kernel that does not read holds the servers back, and loses nothing")
+  func backPressure() async throws {
+    let lab = try await RelayLab.attached(size: 8 << 20, links: 3)
+    let kernel = lab.kernel
+    #expect(try kernel.ask(.write, at: 0, pattern(8 << 20, 1)).error == nil)
+    for index in 0..<96 { try kernel.send(.read, at: UInt64(index % 64) * 131072, length: 131072) }
+    // All of it can't stand in sockets and buffers: whoever comes first must wait for the kernel.
+    try await lab.server.received(count: 60, of: .read)
+    let image = pattern(8 << 20, 1)
+    var answered = 0
+    while !kernel.outstanding.isEmpty {
+      let expected = kernel.outstanding
+      let reply = try kernel.receive()
+      let start = Int(expected[reply.cookie]?.offset ?? 0)
+      #expect(reply.data[...] == image[start..<start + 131072])
+      answered += 1
+    }
+    #expect(answered == 96)
+    await lab.end()
+  }
+
+  @Test("more requests than are taken at a time wait in the socket, also while there is no server")
+  func flood() async throws {
+    let lab = try RelayLab()
+    for index in 0..<480 { try lab.kernel.send(.read, at: UInt64(index) * 512, length: 512) }
+    try await lab.addLinks()
+    while !lab.kernel.outstanding.isEmpty { #expect(try lab.kernel.receive().error == nil) }
+    #expect(lab.relay.snapshot().reads.count == 480)
+    await lab.end()
+  }
+
+  @Test("the log stays within its limit by flushes of our own, and without a limit nothing is kept")
+  func logLimit() async throws {
+    let lab = try await RelayLab.attached(size: 4 << 20, RelaySettings(unflushedLimit: 1 << 20))
+    var load = ModelLoad(size: 4 << 20, seed: 8)
+    load.longest = 65536
+    try load.run(500, depth: 16, on: lab.kernel)
+    #expect(lab.relay.snapshot().unflushedBytes <= 1 << 20)
+    #expect(lab.server.facts.receivedByCommand[.flush, default: 0] > load.counts[.flush, default: 0])
+    await lab.end()
+
+    let forgetting = try await RelayLab.attached(RelaySettings(unflushedLimit: 0))
+    #expect(try forgetting.kernel.ask(.write, at: 0, pattern(4096, 1)).error == nil)
+    #expect(forgetting.relay.snapshot().unflushedBytes == 0)
+    await forgetting.end()
+  }
+
+  @Test("memory is given back when all is quiet")
+  func memory() async throws {
+    let lab = try await RelayLab.attached(size: 8 << 20)
+    #expect(try lab.kernel.ask(.write, at: 0, pattern(8 << 20, 1)).error == nil)
+    #expect(try lab.kernel.ask(.read, at: 0, length: 8 << 20).error == nil)
+    #expect(try lab.kernel.ask(.flush).error == nil)
+    while lab.relay.snapshot().memory == 0 { try await Task.sleep(for: .milliseconds(50)) }
+    while lab.relay.snapshot().memory > 0 { try await Task.sleep(for: .milliseconds(50)) }
+    #expect(try lab.kernel.ask(.read, at: 0, length: 512).error == nil)
+    await lab.end()
+  }
+}
