@@ -51,13 +51,13 @@ let package = Package(
 
     // What runs.
     module("Relay", ["RelayModel", "NBDProtocol", "LinuxKernel", "CLinuxNBD"]),
-    module("Attachment", ["AttachmentModel", "NBDProtocol", "LinuxKernel"]),
+    module("Attachment", ["AttachmentModel", "NBDProtocol", "LinuxKernel", "Relay", "RelayModel"]),
     module(
       "Control", ["AttachmentModel", "LinuxKernel"],
       resources: [.embedInCode("org.nbdattach.varlink"), .embedInCode("org.varlink.service.varlink")]),
     module(
       "Supervision",
-      ["NBDProtocol", "Attachment", "AttachmentModel", "Configuration", "Control", "LinuxKernel", "Systemd"]),
+      ["NBDProtocol", "Attachment", "AttachmentModel", "Configuration", "Control", "LinuxKernel", "Relay", "Systemd"]),
 
     // Programs: wire things together.
     program("nbdattachd", ["Supervision", "Configuration", "Control"]),

@@ -9,7 +9,7 @@ extension AttachmentWorker {
     _ generation: Lifecycle.Generation, _ placement: LinkPlacement, in scope: AttemptScope
   ) async throws(Failure) {
     var failures: [(server: ServerURI, failure: Failure)] = []
-    for server in spec.servers {
+    for server in servers(for: placement) {
       do throws(Failure) {
         return try await connectAndBind(server, generation, placement, in: scope)
       } catch {
@@ -27,7 +27,12 @@ extension AttachmentWorker {
     report.server = "\(server)"
     report.export = server.exportName
     let device: any KernelDevice
-    if let known = self.device { device = known } else { device = try await makeDevice(spec) }
+    if let known = self.device {
+      device = known
+    } else {
+      device = try await makeDevice(spec)
+      listen(to: device)
+    }
     let connector = Connector(server: server, scope: scope) { [self] step in
       report.activity = step
       publish()
@@ -36,7 +41,7 @@ extension AttachmentWorker {
     do throws(Failure) {
       links.append(try await connector.link(timeout: spec.connectTimeout))
       let identity = try identity(from: links[0], device, placement)
-      let wanted = placement == .replacingAll ? identity.linkCount : identity.linkCount - device.linkCount
+      let wanted = linksWanted(of: identity, for: placement, device)
       while links.count < wanted {
         let link = try await connector.link(timeout: spec.connectTimeout)
         try requireSame(link, as: links[0])
@@ -51,11 +56,19 @@ extension AttachmentWorker {
       fill(from: device, identity)
     } catch {
       // A server may keep a client that does not take its leave; what the kernel has got is the kernel's.
-      let taken = device.sockets.map { ObjectIdentifier($0) }
-      for link in links where !taken.contains(ObjectIdentifier(link.socket)) {
+      for link in links where !device.owns(link) {
         ByteStream(link.socket, scope: scope).writeIfPossible(Request(.disconnect, cookie: 0).bytes)
       }
       throw error
+    }
+  }
+
+  private func linksWanted(of identity: DeviceIdentity, for placement: LinkPlacement, _ device: any KernelDevice) -> Int
+  {
+    switch placement {
+    case .replacingLost: identity.linkCount - device.linkCount
+    case .replacingAll: identity.linkCount
+    case .superseding: identity.server == self.identity?.server ? device.silentLinks : identity.linkCount
     }
   }
 
@@ -71,9 +84,9 @@ extension AttachmentWorker {
         hint: "correct expect: { size: … }, or the export", advice: .giveUp)
     }
     if let identity, device.isAlive {
-      try identity.requireCompatible(export)
+      try identity.requireCompatible(export, device.datapath)
       // Links that are up may not know that the export has grown, and refuse what lies past its old end (nbdkit does).
-      if placement == .replacingLost, device.linkCount > 0 { export.size = identity.export.size }
+      if placement != .replacingAll, device.linkCount > 0 { export.size = identity.export.size }
     }
     let blockSize = (device.isAlive ? identity?.parameters.blockSize : nil) ?? spec.blockSize
     let geometry: DeviceGeometry
@@ -82,19 +95,30 @@ extension AttachmentWorker {
     } catch {
       throw Failure(.comparing, error.message, advice: .giveUp)
     }
-    let linkCount = device.interface == .netlink && export.flags.contains(.canMultiConn) ? spec.connections ?? 1 : 1
+    let linkCount = export.flags.contains(.canMultiConn) ? connections(device) : 1
     // What the driver acts on; several connections are another matter than several that are allowed.
     var flags = export.flags.intersection([
       .hasFlags, .readOnly, .sendFlush, .sendFUA, .rotational, .sendTrim, .sendWriteZeroes,
     ])
-    if linkCount > 1 { flags.insert(.canMultiConn) }
+    if linkCount > 1, device.datapath != .relay { flags.insert(.canMultiConn) }
     if spec.isReadOnly { flags.insert(.readOnly) }
     return DeviceIdentity(
       server: link.server, export: export,
       parameters: DeviceParameters(
-        blockSize: geometry.blockSize, size: geometry.size, maximumRequest: geometry.maximumRequest, flags: flags,
+        blockSize: geometry.blockSize, size: geometry.size,
+        maximumRequest: device.datapath == .relay ? RelayedDevice.largestRequest : geometry.maximumRequest,
+        flags: flags,
         requestTimeout: spec.requestTimeout, reconnectTimeout: spec.reconnectTimeout),
       linkCount: linkCount)
+  }
+
+  /// To a server that allows several.
+  private func connections(_ device: any KernelDevice) -> Int {
+    switch device.datapath {
+    case .relay: spec.connections ?? min(4, processorCount())
+    // More than one would wait 30 s for what was under way on a lost one; the classic interface has one.
+    case .direct, .ktls: device.interface == .netlink ? spec.connections ?? 1 : 1
+    }
   }
 
   /// All links of a device must show the same export (proto.md, NBD_FLAG_CAN_MULTI_CONN).

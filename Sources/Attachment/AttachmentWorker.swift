@@ -8,16 +8,22 @@ import NBDProtocol
 /// Concurrency model: an actor on a serial queue of its own. It never awaits between reading its state and writing it:
 /// what waits runs in a task that ends in one event. It knows neither configuration files nor systemd.
 package actor AttachmentWorker {
-  /// What happened: the new report, the state before when that changed, and the device's links when those changed.
+  /// What happened: the new report, the state before when that changed, the device's links when those changed, and what
+  /// the device has told.
   package struct Observation: Sendable {
     package let report: AttachmentReport
     package let previous: AttachmentReport.State?
     package let bound: BoundDevice?
+    package let notice: DeviceNotice?
 
-    package init(report: AttachmentReport, previous: AttachmentReport.State?, bound: BoundDevice? = nil) {
+    package init(
+      report: AttachmentReport, previous: AttachmentReport.State?, bound: BoundDevice? = nil,
+      notice: DeviceNotice? = nil
+    ) {
       self.report = report
       self.previous = previous
       self.bound = bound
+      self.notice = notice
     }
   }
 
@@ -30,14 +36,24 @@ package actor AttachmentWorker {
   package private(set) var spec: AttachmentSpec
   package internal(set) var report: AttachmentReport
   private(set) var lifecycle: Lifecycle
-  var device: (any KernelDevice)?
+  var device: (any KernelDevice)? {
+    didSet { meter.watch(device) }
+  }
+  private nonisolated let meter = Meter()
   /// What the device was made from; any later link must offer the same.
   var identity: DeviceIdentity?
+  /// Where the operator has moved it: see `servers(for:)`.
+  var movedTo: ServerURI?
+  /// Why links that are up are renewed, where they are.
+  var renewal = Renewal.again(fromFirst: true)
+  var failBackTimer: (any DispatchSourceTimer)?
+  var isSupersedingDue = false
   private var scope: AttemptScope?
   private var timers: [Lifecycle.Timer: any DispatchSourceTimer] = [:]
   /// Links that were lost before the success of the attempt that made them was told.
   private var earlyLoss: (generation: Lifecycle.Generation, loss: LinkLoss)?
   private var releaseTimeout = AttachmentWorker.defaultReleaseTimeout
+  private var drainLimit = AttachmentWorker.defaultDrainLimit
   private var stopWaiters: [CheckedContinuation<Void, Never>] = []
   private var renewalWaiters: [CheckedContinuation<Failure?, Never>] = []
   let makeDevice: MakeDevice
@@ -45,15 +61,20 @@ package actor AttachmentWorker {
 
   /// How long writing out and disconnecting may take before it is forced.
   package static let defaultReleaseTimeout: Duration = .seconds(10)
+  /// How long what is under way may take before the device is handed over without it.
+  package static let defaultDrainLimit: Duration = .seconds(5)
 
   /// - Parameters:
+  ///   - movedTo: the server that the operator has chosen in place of those declared.
   ///   - seed: of the back-off's jitter.
   ///   - observe: called on the worker's queue for each change, in order.
   package init(
-    _ spec: AttachmentSpec, seed: UInt64 = .random(in: .min ... .max), makeDevice: @escaping MakeDevice,
+    _ spec: AttachmentSpec, movedTo: ServerURI? = nil, seed: UInt64 = .random(in: .min ... .max),
+    makeDevice: @escaping MakeDevice,
     observe: @escaping @Sendable (Observation) -> Void
   ) {
     self.spec = spec
+    self.movedTo = movedTo
     executor = QueueExecutor(label: "attachment \(spec.name)")
     lifecycle = Lifecycle(retry: spec.retry, reconnectTimeout: spec.reconnectTimeout, seed: seed)
     report = AttachmentReport(name: spec.name, state: .stopped, since: wallClockNow())
@@ -72,6 +93,7 @@ package actor AttachmentWorker {
     handle(.adopted(isAlive: device.linkCount > 0))
     let generation = lifecycle.currentGeneration
     device.tellLosses(to: lossCallback(generation))
+    listen(to: device)
     publishBinding()
     if device.linkCount > 0, device.linkCount < identity.linkCount {
       linksLost(LinkLoss(remaining: device.linkCount, holdsIO: true), generation)
@@ -81,9 +103,16 @@ package actor AttachmentWorker {
   /// Tries now instead of at the end of the pause.
   package func retry() { handle(.retry) }
 
+  /// What the device has counted. From any thread.
+  package nonisolated var statistics: IOStatistics? { meter.statistics }
+
   /// Takes over what needs no new device: time limits and retry policy.
   package func update(_ spec: AttachmentSpec) {
+    // Whoever declares other servers has taken the move into account.
+    if spec.servers != self.spec.servers { movedTo = nil }
     self.spec = spec
+    device?.update(spec)
+    scheduleFailBack()
     lifecycle.backoff.policy = spec.retry
     lifecycle.reconnectTimeout = spec.reconnectTimeout
     if let device, let parameters = identity?.parameters, parameters.reconnectTimeout != spec.reconnectTimeout {
@@ -95,16 +124,51 @@ package actor AttachmentWorker {
   }
 
   /// Makes new links in place of those that are up, which also finds an export that has grown. Throws why it could not;
-  /// the old links are then as they were.
-  package func renew() async throws(Failure) {
-    handle(.renew)
+  /// the old links are then as they were. `fromFirst`: also to another server, the first that can be had.
+  package func renew(fromFirst: Bool = false) async throws(Failure) {
+    begin(.again(fromFirst: fromFirst))
     guard case .degraded(_, .trying) = lifecycle.state else {
       // It is on its way to new links already, or waits to be: now is as good a time as any.
       handle(.retry)
       return
     }
+    try await untilRenewed()
+  }
+
+  /// Puts links to that server in the place of those that are up, and keeps to it. Throws why it could not; all is then
+  /// as it was. Where no link is up it only remembers, and tries that server next.
+  package func move(to server: ServerURI) async throws(Failure) {
+    switch lifecycle.state {
+    case .attached:
+      begin(.moving(to: server))
+      try await untilRenewed()
+    case .degraded:
+      throw Failure(.connecting, "some of its links are lost, and others are being made", advice: .retry)
+    case .detaching, .stopped:
+      throw Failure(.connecting, "it is being stopped", advice: .retry)
+    case .connecting, .reconnecting, .waiting, .failed:
+      movedTo = server
+      handle(.retry)
+    }
+  }
+
+  /// The operator knows of the writes that were lost.
+  package func acknowledge() {
+    report.dataLosses = []
+    report.dataLossCount = 0
+    publish()
+  }
+
+  private func untilRenewed() async throws(Failure) {
     let failure = await withCheckedContinuation { renewalWaiters.append($0) }
     if let failure { throw failure }
+  }
+
+  /// Makes new links in the place of those that are up, unless something else is under way.
+  func begin(_ renewal: Renewal) {
+    guard case .attached = lifecycle.state else { return }
+    self.renewal = renewal
+    handle(.renew)
   }
 
   /// Detaches in order and returns when nothing runs any more. What can't be written out and disconnected within
@@ -115,8 +179,10 @@ package actor AttachmentWorker {
     await untilStopped()
   }
 
-  /// Leaves the device to the kernel, for the next process, and returns when nothing runs here any more.
-  package func handOver() async {
+  /// Leaves the device to the kernel, for the next process, and returns when nothing runs here any more. What is under
+  /// way may take as long as `limit` before.
+  package func handOver(within limit: Duration = AttachmentWorker.defaultDrainLimit) async {
+    drainLimit = limit
     handle(.handOver)
     await untilStopped()
   }
@@ -136,6 +202,7 @@ package actor AttachmentWorker {
     guard case .stopped = lifecycle.state else { return }
     device = nil
     identity = nil
+    scheduleFailBack()
     for waiter in stopWaiters { waiter.resume() }
     stopWaiters = []
     endRenewal(Failure(.connecting, "the attachment was stopped", advice: .retry))
@@ -144,13 +211,16 @@ package actor AttachmentWorker {
   private func perform(_ effect: Lifecycle.Effect) {
     switch effect {
     case .attempt(let generation): begin(generation, .replacingLost)
-    case .renew(let generation): begin(generation, .replacingAll)
+    case .renew(let generation): begin(generation, renewal == .superseding ? .superseding : .replacingAll)
     case .cancelAttempt:
       scope?.cancel()
     case .detach(let generation):
       Task { await release(generation) }
-    case .letGo:
-      device?.letGo()
+    case .letGo(let generation):
+      Task {
+        await device?.letGo(within: drainLimit)
+        handle(.released(generation))
+      }
     case .startTimer(let timer, let duration):
       start(timer, duration)
     case .cancelTimer(let timer):
@@ -184,9 +254,12 @@ package actor AttachmentWorker {
   private func attempt(
     _ generation: Lifecycle.Generation, _ placement: LinkPlacement, in scope: AttemptScope
   ) async {
+    let earlier = identity?.server
     do throws(Failure) {
       try await connectAndBind(generation, placement, in: scope)
+      if case .moving(let server) = renewal, placement == .replacingAll { movedTo = server }
       handle(.attemptSucceeded(generation))
+      if let earlier, let now = identity?.server, now != earlier { noticed(.serverChanged(from: earlier, to: now)) }
       publishBinding()
       if let (lost, loss) = earlyLoss, lost == generation {
         earlyLoss = nil
@@ -195,9 +268,21 @@ package actor AttachmentWorker {
       endRenewal(nil)
     } catch {
       handle(.attemptFailed(generation, error))
+      if placement != .replacingLost { keepAsBefore() }
       endRenewal(error)
     }
     noticeLossDuringAttempt()
+    scheduleFailBack()
+    scheduleSuperseding()
+  }
+
+  /// What is up is what was up before a renewal that did not come about.
+  private func keepAsBefore() {
+    guard case .attached = lifecycle.state, let device, let identity else { return }
+    fill(from: device, identity)
+    // Who asked for it is told; nobody asked for the others.
+    if renewal == .failingBack || renewal == .superseding { report.failure = nil }
+    publish()
   }
 
   private func endRenewal(_ failure: Failure?) {
@@ -235,7 +320,7 @@ package actor AttachmentWorker {
     handle(
       .linksLost(
         generation, remaining: loss.remaining, holdsIO: loss.holdsIO,
-        .linkLost(report.server, remaining: loss.remaining, errnoCode: loss.errnoCode)))
+        .linkLost(report.server, remaining: loss.remaining, errnoCode: loss.errnoCode, loss.reason)))
   }
 
   // MARK: Reports
@@ -253,6 +338,9 @@ package actor AttachmentWorker {
     case .start, .adopted, .stop, .handOver, .renew, .retry, .released, .timerFired: break
     }
   }
+
+  /// Tells of something that is no change of state.
+  func publish(_ notice: DeviceNotice) { observe(Observation(report: report, previous: nil, notice: notice)) }
 
   func publish() {
     let state = lifecycle.state
@@ -274,7 +362,8 @@ package actor AttachmentWorker {
       Observation(
         report: report, previous: nil,
         bound: BoundDevice(
-          record: DeviceRecord(spec: spec, index: index, interface: device.interface, identity: identity),
+          record: DeviceRecord(
+            spec: spec, index: index, interface: device.interface, identity: identity, datapath: device.datapath),
           sockets: device.sockets)))
   }
 
@@ -286,6 +375,6 @@ package actor AttachmentWorker {
     report.blockSize = identity.parameters.blockSize
     report.isReadOnly = identity.parameters.flags.contains(.readOnly)
     report.kernelInterface = device.interface
-    report.datapath = .direct
+    report.datapath = device.datapath
   }
 }

@@ -19,8 +19,14 @@ package struct DeviceIdentity: Equatable, Sendable, Codable {
   }
 
   /// Throws, as a failure that needs a change, where `other` can't take the place of the export under the device.
-  func requireCompatible(_ other: ExportInfo) throws(Failure) {
-    let differences = other.differences(from: export, blockSize: parameters.blockSize)
+  func requireCompatible(_ other: ExportInfo, _ datapath: Datapath) throws(Failure) {
+    var earlier = export
+    if datapath == .relay {
+      // What the relay makes up for: it cuts requests to the server's measure, and does with one link.
+      earlier.flags.remove(.canMultiConn)
+      earlier.blockSizes = other.blockSizes
+    }
+    let differences = other.differences(from: earlier, blockSize: parameters.blockSize)
     guard !differences.isEmpty else { return }
     throw Failure(
       .comparing, differences.map(\.message).joined(separator: "; "),
@@ -36,12 +42,17 @@ package struct DeviceRecord: Equatable, Sendable, Codable {
   package var index: Int
   package var interface: KernelInterface
   package var identity: DeviceIdentity
+  /// `nil`: direct.
+  package var datapath: Datapath?
 
-  package init(spec: AttachmentSpec, index: Int, interface: KernelInterface, identity: DeviceIdentity) {
+  package init(
+    spec: AttachmentSpec, index: Int, interface: KernelInterface, identity: DeviceIdentity, datapath: Datapath? = nil
+  ) {
     self.spec = spec
     self.index = index
     self.interface = interface
     self.identity = identity
+    self.datapath = datapath
   }
 }
 

@@ -54,8 +54,10 @@ extension Failure {
   }
 
   /// Why a device that was attached is no longer.
-  static func linkLost(_ server: String?, remaining: Int, errnoCode: Int32?) -> Failure {
-    let reason = errnoCode.map { ": " + SystemCallError.text(of: $0) } ?? ""
+  static func linkLost(
+    _ server: String?, remaining: Int, errnoCode: Int32?, _ reason: String? = nil
+  ) -> Failure {
+    let reason = (errnoCode.map { SystemCallError.text(of: $0) } ?? reason).map { ": " + $0 } ?? ""
     let what = remaining > 0 ? "a connection" : "the connection"
     return Failure(
       .serving, "\(what) to \(server ?? "the server") was lost\(reason)", errnoCode: errnoCode, advice: .retry)

@@ -276,7 +276,27 @@ package final class IoctlDevice: KernelDevice {
   package func holdIO(for reconnectTimeout: Duration?) async throws(Failure) {}
 
   /// Nothing: the device ends with this process.
-  package func letGo() {}
+  package func letGo(within limit: Duration) async {}
+
+  package func grow(to size: UInt64, blockSize: Int) async throws(Failure) {
+    guard let index, let now = registry.sysfs.size(of: index), now < size else { return }
+    let copy = state.withLock { state -> OpenFile? in
+      guard case .bound(let session) = state else { return nil }
+      return OpenFile.duplicating(session.device)
+    }
+    guard let copy else { return }
+    let result = Mutex<SystemCallError?>(SystemCallError("ioctl NBD_SET_SIZE_BLOCKS", ETIMEDOUT))
+    // It may wait for I/O in flight. The driver takes a size from any thread (drivers/block/nbd.c, __nbd_ioctl).
+    _ = await BlockingThread.run("nbd-grow", within: IoctlDevice.startLimit) {
+      do throws(SystemCallError) {
+        try NBDDevice(copy.number).setSize(blocks: size / UInt64(max(blockSize, 1)))
+        result.withLock { $0 = nil }
+      } catch {
+        result.withLock { $0 = error }
+      }
+    }
+    if let error = result.withLock({ $0 }) { throw .setUp(index, error) }
+  }
 
   /// The link's socket and a duplicate of the open device, or nothing when no thread runs.
   private func beginRelease() -> (socket: OpenFile, copy: OpenFile?)? {

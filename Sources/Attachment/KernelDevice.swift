@@ -75,12 +75,37 @@ package struct LinkLoss: Equatable, Sendable {
   package let holdsIO: Bool
   /// What the kernel answered, where it said anything.
   package let errnoCode: Int32?
+  /// How the link ended, as the end of a sentence about it, where more is known than that it did.
+  package let reason: String?
 
-  package init(remaining: Int, holdsIO: Bool, errnoCode: Int32? = nil) {
+  package init(remaining: Int, holdsIO: Bool, errnoCode: Int32? = nil, reason: String? = nil) {
     self.remaining = remaining
     self.holdsIO = holdsIO
     self.errnoCode = errnoCode
+    self.reason = reason
   }
+}
+
+/// What a device tells that is no loss of a link.
+package enum DeviceNotice: Equatable, Sendable {
+  /// A server has not answered a request within the request-timeout; its link is still up.
+  case silent
+  /// The oldest request has waited this long.
+  case stalled(seconds: Int)
+  /// What was stalled goes on.
+  case flowing
+  /// After an outage: requests that were sent again, and acknowledged writes, of so many bytes.
+  case recovered(resent: Int, replayed: Int, replayedBytes: Int)
+  /// The server has refused an acknowledged write that was sent again: these bytes are not as the kernel believes.
+  case dataLost(DataLoss)
+  /// A FLUSH failed, of which the kernel hears at its next.
+  case flushFailed(errnoCode: Int32)
+  /// The device was let go while so many acknowledged bytes were on no server for certain.
+  case leftUnflushed(bytes: Int)
+  /// Its links lead to another server now.
+  case serverChanged(from: ServerURI, to: ServerURI)
+  /// The kernel has sent what no kernel sends.
+  case kernelMisbehaved(String)
 }
 
 /// What `bind` does with links that are up.
@@ -89,11 +114,15 @@ package enum LinkPlacement: Equatable, Sendable {
   case replacingLost
   /// The new links take the places of all.
   case replacingAll
+  /// The new links take the places of those whose server is silent: these are given up only now, and what they may still
+  /// hold is waited for. Of all, where the new ones lead to another server.
+  case superseding
 }
 
 /// One `/dev/nbdX` and the interface by which links get into it. An implementation for each kernel interface.
-package protocol KernelDevice: Sendable {
+package protocol KernelDevice: AnyObject, Sendable {
   var interface: KernelInterface { get }
+  var datapath: Datapath { get }
   /// `nil` until a device was found.
   var index: Int? { get }
   /// The kernel has the device, with links or without.
@@ -102,6 +131,14 @@ package protocol KernelDevice: Sendable {
   var linkCount: Int { get }
   /// The sockets of the links that are up, for whoever keeps duplicates of them.
   var sockets: [OpenFile] { get }
+  /// Counted since it was first bound; `nil` where nothing counts.
+  var statistics: IOStatistics? { get }
+
+  /// Links that are up and whose server is silent; see `DeviceNotice.silent`.
+  var silentLinks: Int { get }
+
+  /// Whether the device has taken the link, so that its end is the device's.
+  func owns(_ link: Link) -> Bool
 
   /// Puts links into the device, making it first where it does not exist, and returns when it is usable. From then on
   /// each loss is told by the callback given here last.
@@ -113,6 +150,15 @@ package protocol KernelDevice: Sendable {
   /// From now on losses are told to `body`.
   func tellLosses(to body: @escaping @Sendable (LinkLoss) -> Void)
 
+  /// From now on what else there is to say of the device is told to `body`.
+  func tellNotices(to body: @escaping @Sendable (DeviceNotice) -> Void)
+
+  /// Takes over what the spec says of a device that is bound, and what a running one can take over.
+  func update(_ spec: AttachmentSpec)
+
+  /// Makes a device that is bound as large as that. Throws where it does not grow; it is then as it was.
+  func grow(to size: UInt64, blockSize: Int) async throws(Failure)
+
   /// From now on I/O is held that long when no link is left, where the interface can hold it; `nil`: for ever.
   func holdIO(for reconnectTimeout: Duration?) async throws(Failure)
 
@@ -123,6 +169,18 @@ package protocol KernelDevice: Sendable {
   /// The reconnect-timeout has passed: I/O that no link can carry fails from now on, until links are bound again.
   func stopHoldingIO() async
 
-  /// Stops watching and leaves the device to the kernel, where the interface allows that.
-  func letGo()
+  /// Leaves the device to the kernel, where the interface allows that, after what is under way has come to its end, which
+  /// is waited for no longer than `limit`.
+  func letGo(within limit: Duration) async
+}
+
+/// What most devices have nothing of.
+extension KernelDevice {
+  package var datapath: Datapath { .direct }
+  package var statistics: IOStatistics? { nil }
+  package var silentLinks: Int { 0 }
+  package func owns(_ link: Link) -> Bool { sockets.contains { $0 === link.socket } }
+  package func tellNotices(to body: @escaping @Sendable (DeviceNotice) -> Void) {}
+  package func update(_ spec: AttachmentSpec) {}
+  package func grow(to size: UInt64, blockSize: Int) async throws(Failure) {}
 }

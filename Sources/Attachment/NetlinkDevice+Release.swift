@@ -22,6 +22,17 @@ extension NetlinkDevice {
     await untune(index)
   }
 
+  /// This process is about to end, and requests that it does not read any more are to go on soon after the next one has
+  /// put a socket in. Only while I/O flows: it may wait for that.
+  func hurryResending(within limit: Duration) async {
+    guard let index else { return }
+    let sysfs = kernel.registry.sysfs
+    state.withLock { $0.mustTune = true }
+    _ = await BlockingThread.run("nbd-tune", within: limit) {
+      try? sysfs.setIOTimeout(of: index, milliseconds: 1000)
+    }
+  }
+
   /// The number keeps its limits, and its next user may be another program.
   private func untune(_ index: Int) async {
     let sysfs = kernel.registry.sysfs
@@ -65,7 +76,7 @@ extension NetlinkDevice {
     return false
   }
 
-  package func letGo() {
+  package func letGo(within limit: Duration) async {
     let links = state.withLock { state in
       defer { (state.links, state.onLoss, state.silence) = ([], nil, nil) }
       return state.links

@@ -29,6 +29,8 @@ package final class NetlinkDevice: KernelDevice {
     var reconnectTimeout: Duration?
     /// The driver's timers are those of `stopHoldingIO`.
     var hasStoppedHolding = false
+    /// The timers are those of a former process, or of one that was about to end.
+    var mustTune = false
     /// The largest request of the device number, in KiB, before it was lowered for the server.
     var usualRequest: Int?
     var onLoss: (@Sendable (LinkLoss) -> Void)?
@@ -53,6 +55,24 @@ package final class NetlinkDevice: KernelDevice {
   private let selection: DeviceSelection
   let kernel: NetlinkKernel
   let state: Mutex<State>
+  private let peer: Peer
+
+  /// Who is at the other end of the kernel's sockets.
+  package enum Peer: Sendable {
+    /// A server, which may go at any time.
+    case server
+    /// This process. Requests wait there while the server is away, and would make the driver log a line each time that
+    /// the timer fires; only a process that has died leaves some to be sent again by it.
+    case relay
+
+    /// `queue/io_timeout`, in milliseconds.
+    var resendInterval: UInt32 {
+      switch self {
+      case .server: 1000
+      case .relay: 5000
+      }
+    }
+  }
 
   /// How long CONNECT is repeated while the index is busy: udev opens a device when it appears, and the kernel takes a
   /// moment to let go of one.
@@ -69,27 +89,37 @@ package final class NetlinkDevice: KernelDevice {
   /// What the kernel knows a device of ours by, also after this process.
   package static func backend(of name: String) -> String { "nbdattach:\(name)" }
 
-  package init(name: String, selection: DeviceSelection, kernel: NetlinkKernel) {
+  package init(name: String, selection: DeviceSelection, kernel: NetlinkKernel, peer: Peer = .server) {
     self.name = name
     self.selection = selection
     self.kernel = kernel
+    self.peer = peer
     state = Mutex(State())
   }
 
   /// A device of a former process, as it was left. `sockets` are duplicates of its links'; of links without one only
-  /// the driver's events will tell.
+  /// the driver's events will tell. The links of a relay have died with their process.
   package init(adopting record: DeviceRecord, sockets: [OpenFile], kernel: NetlinkKernel) {
     name = record.spec.name
     selection = record.spec.device
     self.kernel = kernel
+    peer = record.datapath == .relay ? .relay : .server
     var adopted = State()
     adopted.index = record.index
     adopted.isAlive = true
     adopted.reconnectTimeout = record.identity.parameters.reconnectTimeout
-    adopted.wantedLinks = record.identity.linkCount
-    adopted.blindLinks = max(0, record.identity.linkCount - sockets.count)
+    adopted.wantedLinks = peer == .relay ? 1 : record.identity.linkCount
+    adopted.blindLinks = peer == .relay ? 0 : max(0, record.identity.linkCount - sockets.count)
+    if peer == .relay {
+      adopted.announcedDead = 1
+      adopted.mustTune = true
+    }
     state = Mutex(adopted)
     _ = kernel.registry.reserve(record.index, for: name)
+    guard peer == .server else {
+      kernel.add(self, at: record.index)
+      return
+    }
     let living = sockets.filter { !LinkWatcher.hasEnded($0.number) }
     // Those that have ended were announced to nobody of this process.
     state.withLock { $0.announcedDead = sockets.count - living.count }
@@ -141,7 +171,7 @@ package final class NetlinkDevice: KernelDevice {
     }
     watch(sockets)
     watchSilence(parameters)
-    if !isNew { try await grow(parameters, placement) }
+    if !isNew { try await growWithLinks(parameters, placement) }
     state.withLock { $0.onLoss = onLoss }
   }
 
@@ -228,22 +258,27 @@ package final class NetlinkDevice: KernelDevice {
     let hadStopped = state.withLock { state in
       state.announcedDead = max(0, state.announcedDead - sockets.count)
       state.deathWaiters = []
-      defer { state.hasStoppedHolding = false }
-      return state.hasStoppedHolding
+      defer { (state.hasStoppedHolding, state.mustTune) = (false, false) }
+      return state.hasStoppedHolding || state.mustTune
     }
     if hadStopped { await tune(index, parameters, links: sockets.count) }
   }
 
   /// Once all links are those of the larger export. That it does not grow is no reason to give up links that are up,
   /// so that only who renews them hears of it; otherwise the next renewal tries again.
-  private func grow(_ parameters: DeviceParameters, _ placement: LinkPlacement) async throws(Failure) {
-    guard let index, let size = kernel.registry.sysfs.size(of: index), size < parameters.size else { return }
+  private func growWithLinks(_ parameters: DeviceParameters, _ placement: LinkPlacement) async throws(Failure) {
+    do throws(Failure) { try await grow(to: parameters.size, blockSize: parameters.blockSize) } catch {
+      if placement == .replacingAll { throw error }
+    }
+  }
+
+  package func grow(to size: UInt64, blockSize: Int) async throws(Failure) {
+    guard let index, let now = kernel.registry.sysfs.size(of: index), now < size else { return }
     do throws(NetlinkError) {
       try await kernel.netlink.reconfigure(
-        index: index, backend: NetlinkDevice.backend(of: name), .size(parameters.size),
-        within: NetlinkDevice.callLimit)
+        index: index, backend: NetlinkDevice.backend(of: name), .size(size), within: NetlinkDevice.callLimit)
     } catch {
-      if placement == .replacingAll { throw .netlink(index, error) }
+      throw .netlink(index, error)
     }
   }
 
@@ -295,7 +330,7 @@ package final class NetlinkDevice: KernelDevice {
   /// would kill live ones.
   private func tune(_ index: Int, _ parameters: DeviceParameters, links: Int) async {
     let sysfs = kernel.registry.sysfs
-    let milliseconds: UInt32? = links == 1 ? 1000 : nil
+    let milliseconds: UInt32? = links == 1 ? peer.resendInterval : nil
     // Either may wait for I/O in flight.
     _ = await BlockingThread.run("nbd-tune", within: .seconds(5)) {
       try? self.limitRequests(index, parameters)

@@ -41,6 +41,14 @@ package struct AttachmentReport: Equatable, Sendable {
   /// How often a link was lost since the worker started.
   package var losses: Int = 0
 
+  /// Since when the oldest request waits for its answer, in seconds since the epoch, where that is long.
+  package var stalledSince: Double?
+  /// Writes that a server has lost, until the operator says that he knows: the first of them, and how many there are.
+  package var dataLosses: [DataLoss] = []
+  package var dataLossCount = 0
+  /// Only where it was asked for.
+  package var statistics: IOStatistics?
+
   package init(name: String, state: State, since: Double) {
     self.name = name
     self.state = state

@@ -23,6 +23,10 @@ package struct AttachmentSpec: Equatable, Sendable, Codable {
   package var reconnectTimeout: Duration?
   /// Acknowledged, not yet flushed writes kept for replay, in bytes.
   package var unflushedLimit: UInt64 = 64 << 20
+  /// How long the writes that a silent server still holds are waited for before they are sent elsewhere. `nil`: for ever.
+  package var fenceTimeout: Duration?
+  /// After what time on another than its first server the attachment tries to go back. `nil`: never.
+  package var failBack: Duration?
   package var retry = RetryPolicy()
   package var tls: TLSSpec?
   /// The size in bytes that the export must have. `nil`: any.
@@ -32,6 +36,11 @@ package struct AttachmentSpec: Equatable, Sendable, Codable {
     self.name = name
     self.servers = servers
   }
+}
+
+extension AttachmentSpec {
+  /// Whether a relay stands between kernel and server.
+  package var isRelayed: Bool { datapath == nil || datapath == .relay }
 }
 
 /// Which `/dev/nbdX` an attachment is bound to.

@@ -12,6 +12,7 @@ extension Lifecycle.State {
     case .reconnecting(.trying(let attempt)): attempt.previous?.advice == .giveUp ? .failed : .reconnecting
     case .reconnecting(.pausing(let pause)): pause.failure.advice == .giveUp ? .failed : .reconnecting
     case .waiting: .waiting
+    case .detaching(.awaitingHandOver(_, let shown)): shown
     case .detaching: .detaching
     case .failed: .failed
     }
@@ -30,7 +31,8 @@ extension Lifecycle.State {
 
   package var hasLinks: Bool {
     switch self {
-    case .attached, .degraded: true
+    case .attached, .degraded, .detaching(.awaitingHandOver(_, .attached)), .detaching(.awaitingHandOver(_, .degraded)):
+      true
     case .stopped, .connecting, .reconnecting, .waiting, .detaching, .failed: false
     }
   }
@@ -66,7 +68,9 @@ extension Lifecycle {
     case .connecting(let attempt), .reconnecting(.trying(let attempt)): attempt.generation
     case .attached(let binding), .degraded(let binding, _): binding.generation
     case .waiting(let pause), .failed(let pause), .reconnecting(.pausing(let pause)): pause.generation
-    case .detaching(.awaitingAttempt(let generation, _)), .detaching(.awaitingRelease(let generation, _)): generation
+    case .detaching(.awaitingAttempt(let generation, _)), .detaching(.awaitingRelease(let generation, _)),
+      .detaching(.awaitingHandOver(let generation, _)):
+      generation
     }
   }
 }

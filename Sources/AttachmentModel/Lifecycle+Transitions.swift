@@ -132,6 +132,10 @@ extension Lifecycle {
     case (.awaitingAttempt(let generation, let sequel), .stop):
       if sequel == .releaseAndStartAgain { become(.detaching(.awaitingAttempt(generation, .release))) }
       return []
+    case (.awaitingHandOver(let expected, _), .released(let generation)):
+      guard expected == generation else { return [] }
+      become(.stopped)
+      return []
     case (.awaitingRelease(let generation, _), .start):
       become(.detaching(.awaitingRelease(generation, startAgain: true)))
       return []
@@ -139,7 +143,10 @@ extension Lifecycle {
       become(.detaching(.awaitingRelease(generation, startAgain: false)))
       return []
     case (.awaitingAttempt, .handOver), (.awaitingAttempt, .released), (.awaitingRelease, .attemptSucceeded),
-      (.awaitingRelease, .attemptFailed), (_, .adopted), (_, .renew), (_, .retry), (_, .linksLost), (_, .timerFired):
+      (.awaitingRelease, .attemptFailed), (.awaitingHandOver, .attemptSucceeded), (.awaitingHandOver, .attemptFailed),
+      // Whoever hands over ends.
+      (.awaitingHandOver, .start), (.awaitingHandOver, .stop), (.awaitingHandOver, .handOver), (_, .adopted),
+      (_, .renew), (_, .retry), (_, .linksLost), (_, .timerFired):
       return []
     }
   }
@@ -190,8 +197,9 @@ extension Lifecycle {
   }
 
   private mutating func letGo() -> [Effect] {
-    become(.stopped)
-    return [.letGo]
+    let (shown, generation) = (state.reported, newGeneration())
+    become(.detaching(.awaitingHandOver(generation, shown: shown)))
+    return [.letGo(generation)]
   }
 
   /// One step of a repair, in the state that `wrap` makes of it.

@@ -63,6 +63,9 @@ package struct Lifecycle: Equatable, Sendable {
     /// An attempt was cancelled but has not answered yet; only then the device can be let go.
     case awaitingAttempt(Generation, Sequel)
     case awaitingRelease(Generation, startAgain: Bool)
+    /// The device is being left to the kernel: what is under way on it is brought to its end first. `shown` is what is
+    /// reported meanwhile, because nothing is detached.
+    case awaitingHandOver(Generation, shown: AttachmentReport.State)
   }
 
   /// What follows once the attempt has answered.
@@ -101,8 +104,8 @@ package struct Lifecycle: Equatable, Sendable {
     case cancelAttempt(Generation)
     /// Let the device go, where there is one; ends in `released`.
     case detach(Generation)
-    /// Stop watching the device and leave it to the kernel.
-    case letGo
+    /// Bring what is under way to its end, and leave the device to the kernel; ends in `released`.
+    case letGo(Generation)
     case startTimer(Timer, Duration)
     case cancelTimer(Timer)
     /// The reconnect-timeout has passed: waiting I/O fails from now on.

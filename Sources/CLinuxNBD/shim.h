@@ -15,6 +15,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -43,6 +45,15 @@ static inline long k_ioctl(int fd, unsigned long request, unsigned long argument
   long result = ioctl(fd, request, argument);
   return result < 0 ? -errno : result;
 }
+
+// prctl is variadic. 0, or an errno.
+static inline int k_set_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0 ? errno : 0; }
+
+// sys/mman.h has MCL_ONFAULT for some architectures only.
+#ifndef MCL_ONFAULT
+#define MCL_ONFAULT 4
+#endif
+static const int K_LOCK_TOUCHED = MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT;
 
 static inline int k_gettid(void) { return (int)syscall(SYS_gettid); }
 

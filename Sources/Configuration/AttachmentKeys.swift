@@ -30,6 +30,12 @@ let attachmentKeys: [Key<AttachmentDraft>] = [
   .value("reconnect-timeout", .durationOrInfinity(.zero ... .seconds(30 * 86_400)), standard: "infinity") {
     $0.spec.reconnectTimeout = $1
   },
+  .value("fence-timeout", .durationOrInfinity(.seconds(1) ... .seconds(86_400)), standard: "infinity") {
+    $0.spec.fenceTimeout = $1
+  },
+  .value("fail-back", .durationOrInfinity(.seconds(1) ... .seconds(30 * 86_400)), standard: "infinity") {
+    $0.spec.failBack = $1
+  },
   .mapping(
     "retry",
     [

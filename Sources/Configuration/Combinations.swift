@@ -44,17 +44,17 @@ extension AttachmentDraft {
         + (places["retry.maximum"].map { ", given at \($0.cited)" } ?? " unless it is given"))
   }
 
-  /// The classic interface has one link, and nothing in the kernel that could wait for another.
+  /// Without a relay the classic interface has one link, and nothing that could wait for another.
   private func checkKernelInterface(_ diagnostics: inout Diagnostics) {
-    guard spec.kernelInterface == .ioctl else { return }
-    let hint = "write `kernel-interface: netlink`, or leave one of the two out"
-    // Of a direct datapath it is said there.
-    if let place = ownKeys["reconnect-timeout"], spec.reconnectTimeout != .zero, !spec.isDirect {
-      diagnostics.report(
-        at: place, "`kernel-interface: ioctl` can't hold I/O while no server answers", hint: hint)
-    }
+    guard spec.kernelInterface == .ioctl, spec.isDirect else { return }
+    let hint = "write `kernel-interface: netlink` or `datapath: relay`, or leave one of them out"
     if let place = ownKeys["connections"], let connections = spec.connections, connections > 1 {
-      diagnostics.report(at: place, "`kernel-interface: ioctl` has one connection only", hint: hint)
+      diagnostics.report(
+        at: place, "`kernel-interface: ioctl` has one connection only without the relay", hint: hint)
+    }
+    if let place = ownKeys["fail-back"], spec.failBack != nil {
+      diagnostics.report(
+        at: place, "`kernel-interface: ioctl` can't change its connection without the relay", hint: hint)
     }
   }
 
@@ -75,6 +75,11 @@ extension AttachmentDraft {
       diagnostics.report(
         at: limit, "only the relay keeps unflushed writes, and `datapath` is `\(datapath.rawValue)`",
         hint: "write `datapath: relay`, or leave `unflushed-limit` out")
+    }
+    if spec.isDirect, let fence = ownKeys["fence-timeout"], spec.fenceTimeout != nil {
+      diagnostics.report(
+        at: fence, "only the relay waits for what a silent server holds, and `datapath` is `\(datapath.rawValue)`",
+        hint: "write `datapath: relay`, or leave `fence-timeout` out")
     }
     if spec.isDirect, spec.kernelInterface == .ioctl, spec.reconnectTimeout != .zero,
       let timeout = ownKeys["reconnect-timeout"]

@@ -18,6 +18,8 @@ package struct DaemonSettings: Equatable, Sendable {
   package var startupTimeout: Duration = .seconds(30)
   /// How long the daemon waits, when it stops, for the kernel to let go of the devices.
   package var stopTimeout: Duration = .seconds(30)
+  /// Acknowledged, not yet flushed writes that all attachments keep for replay together, in bytes.
+  package var unflushedBudget: UInt64 = 1 << 30
 
   package init() {}
 }

@@ -13,6 +13,7 @@ let daemonKeys: [Key<DaemonDraft>] = [
     $0.settings.startupTimeout = $1
   },
   .value("stop-timeout", .duration(.seconds(1) ... .seconds(3600)), standard: "30s") { $0.settings.stopTimeout = $1 },
+  .value("unflushed-budget", .size(0...1 << 40), standard: "1GiB") { $0.settings.unflushedBudget = $1 },
   Key(name: "defaults", content: .value(form: "mapping", readDefaults)),
 ]
 

@@ -5,9 +5,7 @@ enum NotSupportedYet {
   static let table: [Entry] = [
     Entry("uri", "TLS", { $0.lowercased().hasPrefix("nbds") }),
     Entry("tls", "TLS"),
-    Entry("datapath", "the relay", { $0 == "relay" }),
     Entry("datapath", "kernel TLS", { $0 == "ktls" }),
-    Entry("unflushed-limit", "keeping unflushed writes"),
   ]
 
   struct Entry: Sendable {

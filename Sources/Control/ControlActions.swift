@@ -15,6 +15,11 @@ package struct ControlActions: Sendable {
   package var retry: (@Sendable (_ name: String?) async throws(ActionError) -> Void)?
   /// Looks at the export again, and grows the device with it.
   package var refresh: (@Sendable (_ name: String) async throws(ActionError) -> Void)?
+  /// Moves it to the server of this URI while its I/O goes on, and returns when it is there. It stays there until other
+  /// servers are declared.
+  package var move: (@Sendable (_ name: String, _ uri: String) async throws(ActionError) -> Void)?
+  /// The operator knows of the lost writes that the status shows.
+  package var acknowledge: (@Sendable (_ name: String) async throws(ActionError) -> Void)?
   /// Reads the configuration again, and returns when it is in force, or throws `configurationRefused`.
   package var reload: (@Sendable () async throws(ActionError) -> Void)?
   /// From now until the daemon ends, no attachment holds I/O longer than this, counted from now or from the loss of

@@ -5,6 +5,8 @@ enum ControlChange: Equatable, Sendable {
   case restart(name: String)
   case retry(name: String?)
   case refresh(name: String)
+  case move(name: String, uri: String)
+  case acknowledge(name: String)
   case reload
   case endHolding(after: Duration)
 
@@ -30,6 +32,13 @@ enum ControlChange: Equatable, Sendable {
     case .refresh:
       try call.expect(["name"])
       self = .refresh(name: try call.required("name", call.string("name")))
+    case .move:
+      try call.expect(["name", "uri"])
+      self = .move(
+        name: try call.required("name", call.string("name")), uri: try call.required("uri", call.string("uri")))
+    case .acknowledge:
+      try call.expect(["name"])
+      self = .acknowledge(name: try call.required("name", call.string("name")))
     case .reload:
       try call.expect([])
       self = .reload
@@ -59,6 +68,12 @@ extension ControlActions {
     case .refresh(let name):
       guard let refresh else { return false }
       try await refresh(name)
+    case .move(let name, let uri):
+      guard let move else { return false }
+      try await move(name, uri)
+    case .acknowledge(let name):
+      guard let acknowledge else { return false }
+      try await acknowledge(name)
     case .reload:
       guard let reload else { return false }
       try await reload()

@@ -39,6 +39,13 @@ extension ControlClient {
     try change(.refresh, Name(name: name), patience: .seconds(60))
   }
 
+  /// Returns when its links lead to that server.
+  package func move(_ name: String, to uri: String) throws(ControlError) {
+    try change(.move, ["name": name, "uri": uri], patience: .seconds(300))
+  }
+
+  package func acknowledge(_ name: String) throws(ControlError) { try change(.acknowledge, Name(name: name)) }
+
   /// Returns when the configuration is in force.
   package func reload() throws(ControlError) { try change(.reload, Name(name: nil), patience: .seconds(300)) }
 

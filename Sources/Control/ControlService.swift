@@ -23,7 +23,7 @@ struct ControlService: Sendable {
       case .status:
         try call.expect(["name"])
         return VarlinkReply(try await document(of: call.string("name")))
-      case .start, .stop, .restart, .retry, .refresh, .reload, .endHolding:
+      case .start, .stop, .restart, .retry, .refresh, .move, .acknowledge, .reload, .endHolding:
         guard let change = try ControlChange(method, call) else { throw .methodNotFound(call.method) }
         try await perform(change, call.method)
         return VarlinkReply([String: String]())
@@ -69,6 +69,8 @@ enum ControlMethod: String, CaseIterable {
   case restart = "org.nbdattach.Restart"
   case retry = "org.nbdattach.Retry"
   case refresh = "org.nbdattach.Refresh"
+  case move = "org.nbdattach.Move"
+  case acknowledge = "org.nbdattach.Acknowledge"
   case reload = "org.nbdattach.Reload"
   case endHolding = "org.nbdattach.EndHolding"
 
@@ -76,7 +78,7 @@ enum ControlMethod: String, CaseIterable {
   var isChange: Bool {
     switch self {
     case .getInfo, .getInterfaceDescription, .status: false
-    case .start, .stop, .restart, .retry, .refresh, .reload, .endHolding: true
+    case .start, .stop, .restart, .retry, .refresh, .move, .acknowledge, .reload, .endHolding: true
     }
   }
 }

@@ -21,6 +21,15 @@ func durationText(_ seconds: Double) -> String {
   return parts.filter { $0.0 > 0 }.map { "\($0)\($1)" }.joined(separator: " ")
 }
 
+/// A short time in its best unit: `12 µs`, `3.4 ms`, `2.5 s`.
+func shortTimeText(_ seconds: Double) -> String {
+  if seconds.isNaN || seconds < 0 { return "0 s" }
+  if seconds >= 120 { return durationText(seconds) }
+  let (value, unit) = seconds < 1e-3 ? (seconds * 1e6, "µs") : seconds < 1 ? (seconds * 1e3, "ms") : (seconds, "s")
+  let tenths = Int64((value * 10).rounded())
+  return value >= 10 || tenths % 10 == 0 ? "\(Int64(value.rounded())) \(unit)" : "\(tenths / 10).\(tenths % 10) \(unit)"
+}
+
 /// How long until something happens: `in 5s`, `now`.
 func inText(_ seconds: Double) -> String {
   seconds < 1 ? "now" : "in " + durationText(seconds)

@@ -14,10 +14,12 @@ package struct StatusDetail {
 
   /// Lines without a newline at their ends.
   package var lines: [String] {
-    let pairs = pairs.compactMap { name, value in value.map { (name, $0) } }
-    let width = pairs.map(\.0.count).max() ?? 0
+    let pairs = pairs.compactMap { name, value in value.map { (name, $0) } } + losses
+    let width = (pairs + Self.counted(attachment.statistics)).map(\.0.count).max() ?? 0
     return [printable(attachment.name)]
-      + pairs.map { name, value in "  " + String(repeating: " ", count: width - name.count) + name + ": " + value }
+      + (pairs + Self.counted(attachment.statistics)).map { name, value in
+        "  " + String(repeating: " ", count: width - name.count) + name + ": " + value
+      }
   }
 
   private var pairs: [(String, String?)] {
@@ -39,7 +41,40 @@ package struct StatusDetail {
       ("datapath", attachment.datapath?.rawValue),
       ("links", "\(attachment.links)"),
       ("links lost", attachment.losses > 0 ? "\(attachment.losses)" : nil),
+      ("stalled", attachment.stalledSince.map { "since \(moment($0))" }),
     ]
+  }
+
+  private var losses: [(String, String)] {
+    let shown = attachment.dataLosses.map { loss in
+      let error = SystemCallError.text(of: loss.errno)
+      return ("data lost", "\(loss.length) bytes at offset \(loss.offset), \(moment(loss.time)): \(error)")
+    }
+    let more = attachment.dataLossCount - shown.count
+    return shown + (more > 0 ? [("data lost", "and \(more) times more")] : [])
+  }
+
+  private static func counted(_ statistics: StatusDocument.Statistics?) -> [(String, String)] {
+    guard let statistics else { return [] }
+    func sum(_ requests: StatusDocument.Requests, showsBytes: Bool = true) -> String {
+      let bytes = showsBytes ? ", \(sizeText(requests.bytes))" : ""
+      return "\(requests.count)\(bytes)" + (requests.errors > 0 ? ", errors: \(requests.errors)" : "")
+    }
+    var pairs = [
+      ("reads", sum(statistics.reads)), ("writes", sum(statistics.writes)),
+      ("flushes", sum(statistics.flushes, showsBytes: false)), ("trims", sum(statistics.trims)),
+      ("waiting now", "\(statistics.queueDepth)"),
+      ("unflushed", sizeText(statistics.unflushed)),
+    ]
+    if let latency = statistics.latencyText { pairs.append(("answered within", latency)) }
+    if statistics.resent + statistics.replayed > 0 {
+      let replayed = "acknowledged writes: \(statistics.replayed), \(sizeText(statistics.replayedBytes))"
+      pairs.append(("sent again", "requests: \(statistics.resent), \(replayed)"))
+    }
+    if statistics.heldMilliseconds > 0 {
+      pairs.append(("held", "\(shortTimeText(Double(statistics.heldMilliseconds) / 1e3)) in all"))
+    }
+    return pairs
   }
 
   private func moment(_ timestamp: Timestamp) -> String {

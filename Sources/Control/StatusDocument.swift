@@ -33,6 +33,40 @@ package struct StatusDocument: Codable, Equatable, Sendable {
     package var nextTry: Timestamp?
     package var attempts: Int
     package var losses: Int
+    package var stalledSince: Timestamp?
+    package var dataLossCount = 0
+    package var dataLosses: [DataLoss] = []
+    package var statistics: Statistics?
+  }
+
+  package struct DataLoss: Codable, Equatable, Sendable {
+    package var offset: Int64
+    package var length: Int64
+    package var errno: Int32
+    package var time: Timestamp
+  }
+
+  package struct Requests: Codable, Equatable, Sendable {
+    package var count: Int64
+    package var bytes: Int64
+    package var errors: Int64
+  }
+
+  package struct Statistics: Codable, Equatable, Sendable {
+    package var reads: Requests
+    package var writes: Requests
+    package var flushes: Requests
+    package var trims: Requests
+    package var resent: Int64
+    package var replayed: Int64
+    package var replayedBytes: Int64
+    package var split: Int64
+    package var latency: [Int64]
+    package var heldMilliseconds: Int64
+    package var longestMicroseconds: Int64
+    package var queueDepth: Int64
+    package var unflushed: Int64
+    package var memory: Int64
   }
 
   package struct Failure: Codable, Equatable, Sendable {
@@ -65,13 +99,65 @@ extension StatusDocument.Attachment {
       size: report.size.map(Int64.init(clamping:)), readOnly: report.isReadOnly, blockSize: report.blockSize,
       kernelInterface: report.kernelInterface, datapath: report.datapath, links: report.links,
       failure: report.failure.map(StatusDocument.Failure.init), nextTry: report.nextTry.map(Timestamp.init),
-      attempts: report.attempts, losses: report.losses)
+      attempts: report.attempts, losses: report.losses, stalledSince: report.stalledSince.map(Timestamp.init),
+      dataLossCount: report.dataLossCount, dataLosses: report.dataLosses.map(StatusDocument.DataLoss.init),
+      statistics: report.statistics.map(StatusDocument.Statistics.init))
   }
 }
 
 extension StatusDocument.Failure {
   fileprivate init(_ failure: AttachmentModel.Failure) {
     self.init(phase: failure.phase, message: failure.message, hint: failure.hint, errno: failure.errnoCode)
+  }
+}
+
+extension StatusDocument.DataLoss {
+  fileprivate init(_ loss: AttachmentModel.DataLoss) {
+    self.init(
+      offset: Int64(clamping: loss.offset), length: Int64(clamping: loss.length), errno: loss.errnoCode,
+      time: Timestamp(loss.time))
+  }
+}
+
+extension StatusDocument.Requests {
+  fileprivate init(_ requests: IOStatistics.Requests) {
+    self.init(
+      count: Int64(clamping: requests.count), bytes: Int64(clamping: requests.bytes),
+      errors: Int64(clamping: requests.errors))
+  }
+}
+
+extension StatusDocument.Statistics {
+  fileprivate init(_ counted: IOStatistics) {
+    self.init(
+      reads: StatusDocument.Requests(counted.reads), writes: StatusDocument.Requests(counted.writes),
+      flushes: StatusDocument.Requests(counted.flushes), trims: StatusDocument.Requests(counted.trims),
+      resent: Int64(clamping: counted.resent), replayed: Int64(clamping: counted.replayed),
+      replayedBytes: Int64(clamping: counted.replayedBytes), split: Int64(clamping: counted.split),
+      latency: counted.latency.map { Int64(clamping: $0) }, heldMilliseconds: Int64(counted.held * 1e3),
+      longestMicroseconds: Int64(counted.longest * 1e6),
+      queueDepth: Int64(counted.queueDepth), unflushed: Int64(counted.unflushed), memory: Int64(counted.memory))
+  }
+}
+
+extension StatusDocument.Statistics {
+  /// A bound that half of the answers, and one that nearly all of them, have kept to; `nil` before the first.
+  var latencyText: String? {
+    let total = latency.reduce(0, +)
+    guard total > 0, let half = bound(of: total / 2 + 1), let most = bound(of: total - total / 100) else { return nil }
+    return "\(half) (half), \(most) (99 %), \(shortTimeText(Double(longestMicroseconds) / 1e6)) (all)"
+  }
+
+  private func bound(of count: Int64) -> String? {
+    var sum: Int64 = 0
+    for (power, requests) in latency.enumerated() {
+      sum += requests
+      if sum >= count {
+        let isLast = power + 1 == latency.count
+        return shortTimeText(isLast ? Double(longestMicroseconds) / 1e6 : IOStatistics.bound(ofBucket: power))
+      }
+    }
+    return nil
   }
 }
 

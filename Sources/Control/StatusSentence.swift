@@ -7,7 +7,9 @@ extension StatusSnapshot {
   package var sentence: String {
     let parts = StatusSnapshot.sentenceOrder.compactMap(part)
     let attachments = parts.isEmpty ? "no attachments configured" : parts.joined(separator: ", ")
-    return daemon.configurationError == nil ? attachments : attachments + "; the configuration has errors"
+    let lost = self.attachments.filter { $0.dataLossCount > 0 }.map(\.name).sorted()
+    let loss = lost.isEmpty ? "" : "; data lost (\(StatusSnapshot.shortened(lost)))"
+    return attachments + loss + (daemon.configurationError == nil ? "" : "; the configuration has errors")
   }
 
   private static let sentenceOrder: [AttachmentReport.State] = [
@@ -18,8 +20,11 @@ extension StatusSnapshot {
     let names = attachments.lazy.filter { $0.state == state }.map(\.name).sorted()
     if names.isEmpty { return nil }
     if state == .attached { return "\(names.count) \(state)" }
-    let shown = names.prefix(3).joined(separator: ", ")
+    return "\(names.count) \(state) (\(StatusSnapshot.shortened(names)))"
+  }
+
+  private static func shortened(_ names: [String]) -> String {
     let rest = names.count > 3 ? " and \(names.count - 3) more" : ""
-    return "\(names.count) \(state) (\(printable(shown))\(rest))"
+    return printable(names.prefix(3).joined(separator: ", ")) + rest
   }
 }

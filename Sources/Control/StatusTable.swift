@@ -55,13 +55,27 @@ extension StatusDocument.Attachment {
   /// Why it is not (wholly) attached, or only for the time being, and what comes next; no line where there is nothing
   /// to say.
   func why(now: Double) -> [String] {
-    if state == .attached { return activity.map { [printable($0)] } ?? [] }
+    if state == .attached { return (activity.map { [printable($0)] } ?? []) + warnings(now: now) }
     var parts: [String] = []
     if let failure { parts.append(failure.sentence) }
     if let activity { parts.append(printable(activity)) }
     if let nextTry { parts.append("next try \(inText(nextTry.seconds - now))") }
     let hint = failure?.hint.map { ["hint: " + printable($0)] } ?? []
-    return (parts.isEmpty ? [] : [parts.joined(separator: "; ")]) + hint
+    return (parts.isEmpty ? [] : [parts.joined(separator: "; ")]) + hint + warnings(now: now)
+  }
+
+  /// What is wrong although it may be attached.
+  func warnings(now: Double) -> [String] {
+    var lines: [String] = []
+    if let stalledSince, state == .attached || state == .degraded {
+      lines.append("stalled: a request has waited \(durationText(now - stalledSince.seconds)) for its answer")
+    }
+    if dataLossCount > 0 {
+      lines.append("DATA LOST: the server has lost acknowledged writes: \(dataLossCount)")
+      lines.append(
+        "hint: nbdattach status \(printable(name)) shows which; nbdattach acknowledge \(printable(name)) ends this")
+    }
+    return lines
   }
 }
 

@@ -19,5 +19,8 @@ extension Duration {
   }
 }
 
+/// CPUs that are on line, at least 1.
+package func processorCount() -> Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
 /// In bytes; the largest logical block size of a block device before Linux 6.15.
 package func systemPageSize() -> Int { Int(sysconf(Int32(_SC_PAGESIZE))) }

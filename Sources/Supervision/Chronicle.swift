@@ -28,6 +28,19 @@ package struct Chronicle: Sendable {
       ])
   }
 
+  /// The entry for what a device has told; `nil` where nothing is to be said.
+  package mutating func notice(of observation: AttachmentWorker.Observation) -> JournalEntry? {
+    guard let notice = observation.notice else { return nil }
+    let report = observation.report
+    let (priority, sentence, id) = NoticeText.of(notice, report)
+    return JournalEntry(
+      priority, printable("\(report.name): \(sentence)"), id: id,
+      fields: [
+        .attachment: report.name, .device: report.device, .server: report.server, .export: report.export,
+        .errno: notice.errnoCode.map { "\($0)" },
+      ])
+  }
+
   private mutating func isWorthSaying(_ report: AttachmentReport) -> Bool {
     switch report.state {
     case .connecting:

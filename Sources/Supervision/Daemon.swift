@@ -5,6 +5,7 @@ import Control
 import Dispatch
 import Glibc
 import LinuxKernel
+import Relay
 import Systemd
 
 /// The daemon's life: reads the configuration, starts the supervisor, tells systemd, obeys signals.
@@ -42,11 +43,13 @@ package actor Daemon {
   package nonisolated var unownedExecutor: UnownedSerialExecutor { supervisor.unownedExecutor }
 
   private let options: Options
+  private let problems: [String]
   private let backgroundLog: BackgroundLog
   private let log: Log
   private let manager: ServiceManager
   private let supervisor: Supervisor
   private let kernel: NetlinkKernel
+  private let budget: RelayBudget
   private var audit: (any DispatchSourceTimer)?
   private var phase = Phase.starting(reloadWanted: false)
   private var report: DaemonReport
@@ -58,7 +61,22 @@ package actor Daemon {
   /// Who waits for a reload that has not begun.
   private var reloadWaiters: [CheckedContinuation<Result<Void, ActionError>, Never>] = []
 
-  package init(_ options: Options) {
+  /// What the daemon needs because memory is written to disks through it; to be called before there is a second thread.
+  /// What could not be had, in words.
+  package static func enterIOPath() -> [String] {
+    var problems: [String] = []
+    do throws(SystemCallError) { try MemorySafety.becomeIOFlusher() } catch {
+      problems.append("\(error)")
+    }
+    do throws(SystemCallError) { try MemorySafety.lockTouchedMemory() } catch {
+      problems.append("\(error)")
+    }
+    return problems
+  }
+
+  /// - Parameter problems: what `enterIOPath` could not do.
+  package init(_ options: Options, problems: [String] = []) {
+    self.problems = problems
     self.options = options
     backgroundLog = BackgroundLog(
       Log(LogDestination.detected(), threshold: options.isVerbose ? .debug : .info))
@@ -68,9 +86,11 @@ package actor Daemon {
     let registry = DeviceRegistry()
     let kernel = NetlinkKernel(registry: registry)
     self.kernel = kernel
+    let budget = RelayBudget(bytes: Int(clamping: settings.unflushedBudget))
+    self.budget = budget
     let (log, manager) = (log, manager)
     supervisor = Supervisor(
-      log: log, kernel: kernel, store: DeviceStore(path: options.statePath),
+      log: log, kernel: kernel, store: DeviceStore(path: options.statePath), budget: budget,
       keepLinks: { index, sockets in
         do throws(SystemdError) {
           try manager.removeFromStore(name: Daemon.storeName(index))
@@ -79,7 +99,10 @@ package actor Daemon {
           log(.warning, "/dev/nbd\(index): its links can't be kept for the next start: \(error)")
         }
       },
-      makeDevice: { spec async throws(Failure) in try await Daemon.device(for: spec, kernel) })
+      makeDevice: { spec async throws(Failure) in
+        let device = try await Daemon.device(for: spec, kernel)
+        return spec.isRelayed ? RelayedDevice(device, spec, budget: budget) : device
+      })
   }
 
   /// Links of `/dev/nbdX` are kept by the service manager under `nbdX`.
@@ -92,7 +115,8 @@ package actor Daemon {
     if spec.kernelInterface == .ioctl { return classic() }
     switch await kernel.unavailability() {
     case nil:
-      return NetlinkDevice(name: spec.name, selection: spec.device, kernel: kernel)
+      return NetlinkDevice(
+        name: spec.name, selection: spec.device, kernel: kernel, peer: spec.isRelayed ? .relay : .server)
     case .unavailable where spec.kernelInterface == nil:
       return classic()
     case .some(let error):
@@ -105,6 +129,10 @@ package actor Daemon {
   package func start() async {
     await watchSignals()
     guard case .starting = phase else { return }
+    if !problems.isEmpty {
+      let what = problems.joined(separator: ", ")
+      log(.warning, "\(what): I/O may get stuck when memory is short, proceeding anyway")
+    }
     startWatchdog()
     guard await startControl() else {
       phase = .stopping
@@ -120,7 +148,7 @@ package actor Daemon {
       let share = "\(loaded.sound.attachments.count) of \(loaded.attachmentCount)"
       log(.warning, "the configuration has errors: only what is right of it is in force, attachments: \(share)")
     }
-    settings = loaded.sound.daemon
+    obey(loaded.sound.daemon)
     adopt(loaded.sound.attachments)
     reconcile(loaded.sound.attachments)
     let limit = settings.startupTimeout
@@ -189,6 +217,11 @@ package actor Daemon {
     return loaded
   }
 
+  private func obey(_ settings: DaemonSettings) {
+    self.settings = settings
+    budget.setLimit(Int(clamping: settings.unflushedBudget))
+  }
+
   private func reload() {
     switch phase {
     case .starting: phase = .starting(reloadWanted: true)
@@ -203,7 +236,7 @@ package actor Daemon {
     reloadWaiters = []
     let loaded = load()
     if let configuration = loaded.configuration {
-      settings = configuration.daemon
+      obey(configuration.daemon)
       reconcile(configuration.attachments)
     } else {
       log(
@@ -234,8 +267,9 @@ package actor Daemon {
 
   // MARK: What is seen from outside
 
-  private func snapshot() -> StatusSnapshot {
-    StatusSnapshot(daemon: report, attachments: supervisor.assumeIsolated { $0.reports() })
+  private func snapshot(withStatistics: Bool = false) -> StatusSnapshot {
+    StatusSnapshot(
+      daemon: report, attachments: supervisor.assumeIsolated { $0.reports(withStatistics: withStatistics) })
   }
 
   private func startControl() async -> Bool {
@@ -248,13 +282,15 @@ package actor Daemon {
     actions.restart = { name async throws(ActionError) in try await supervisor.restart(name) }
     actions.retry = { name async throws(ActionError) in try await supervisor.retry(name) }
     actions.refresh = { name async throws(ActionError) in try await supervisor.refresh(name) }
+    actions.move = { name, uri async throws(ActionError) in try await supervisor.move(name, to: uri) }
+    actions.acknowledge = { name async throws(ActionError) in try await supervisor.acknowledge(name) }
     actions.endHolding = { limit async throws(ActionError) in
       await supervisor.endHolding(after: limit)
     }
     actions.reload = { [weak self] () async throws(ActionError) in try await self?.reloadForClient() }
     let server = ControlServer(path: options.controlPath, actions: actions) { [weak self] in
       guard let self else { return StatusSnapshot(daemon: DaemonReport(pid: getpid(), started: 0)) }
-      return await snapshot()
+      return await snapshot(withStatistics: true)
     }
     // Before it is asked to begin, so that a stop meanwhile ends it too.
     control = server

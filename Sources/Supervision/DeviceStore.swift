@@ -1,10 +1,10 @@
 package import Attachment
-import AttachmentModel
+package import AttachmentModel
 import FoundationEssentials
 import Glibc
 
 /// What the next process needs to take over the devices of this one, as files in a directory that outlives both but not
-/// the system: one for each attachment, and the names that the operator has stopped.
+/// the system: one for each attachment, the names that the operator has stopped, and where he has moved which to.
 ///
 /// A file that can't be read is as good as none: the device is then known by the kernel's own facts.
 package struct DeviceStore: Sendable {
@@ -40,12 +40,34 @@ package struct DeviceStore: Sendable {
     return (try? JSONDecoder().decode(Set<String>.self, from: data)) ?? []
   }
 
+  package func saveMoves(_ moves: [String: Move]) throws {
+    try write(try JSONEncoder().encode(moves), to: "\(path)/moved")
+  }
+
+  /// By attachment name.
+  package func moves() -> [String: Move] {
+    guard let data = try? Data(contentsOf: URL(filePath: "\(path)/moved")) else { return [:] }
+    return (try? JSONDecoder().decode([String: Move].self, from: data)) ?? [:]
+  }
+
   /// An attachment's name is safe in a path: letters, digits, `.`, `_`, `-`.
   private func file(of name: String) -> String { "\(path)/\(name).json" }
 
   private func write(_ data: Data, to file: String) throws {
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     try data.write(to: URL(filePath: file), options: .atomic)
+  }
+}
+
+/// An attachment leads to another server than is declared, until other servers are declared.
+package struct Move: Equatable, Sendable, Codable {
+  package var server: ServerURI
+  /// Those that were declared when it was moved.
+  package var declared: [ServerURI]
+
+  package init(server: ServerURI, declared: [ServerURI]) {
+    self.server = server
+    self.declared = declared
   }
 }
 

@@ -43,6 +43,12 @@ package struct Plan: Equatable, Sendable {
     softened.connectTimeout = new.connectTimeout
     softened.retry = new.retry
     softened.reconnectTimeout = new.reconnectTimeout
+    softened.failBack = new.failBack
+    if new.isRelayed {
+      softened.unflushedLimit = new.unflushedLimit
+      softened.requestTimeout = new.requestTimeout
+      softened.fenceTimeout = new.fenceTimeout
+    }
     if softened == new { return .update(new) }
     // Another server may have the same data; another export is another device.
     let exports = Set(old.servers.map(\.exportName))

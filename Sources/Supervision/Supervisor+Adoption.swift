@@ -19,6 +19,7 @@ extension Supervisor {
     let records = store?.records() ?? [:]
     stoppedByOperator = store?.stopped() ?? []
     for name in stoppedByOperator { stoppedSince[name] = wallClockNow() }
+    moves = store?.moves() ?? [:]
     let bound = kernel.bound()
     for (index, name) in bound {
       let sockets = links[index] ?? []
@@ -26,7 +27,7 @@ extension Supervisor {
       if let record = records[name], record.index == index, record.interface == .netlink {
         adopt(record, sockets, kernel)
       } else if !isRecorded, entries[name] == nil, let spec = declared.first(where: { $0.name == name }),
-        let record = recordFromKernel(spec, index, linkCount: max(1, sockets.count))
+        let record = recordFromKernel(spec, index, linkCount: max(1, sockets.count), hasSockets: !sockets.isEmpty)
       {
         adopt(record, sockets, kernel)
       } else if detachingOrphans {
@@ -39,24 +40,33 @@ extension Supervisor {
 
   private func adopt(_ record: DeviceRecord, _ sockets: [OpenFile], _ kernel: NetlinkKernel) {
     let name = record.spec.name
-    let device = NetlinkDevice(adopting: record, sockets: sockets, kernel: kernel)
+    let netlinkDevice = NetlinkDevice(adopting: record, sockets: sockets, kernel: kernel)
+    let device: any KernelDevice =
+      record.datapath == .relay ? RelayedDevice(netlinkDevice, record.spec, budget: budget) : netlinkDevice
     makeWorker(record.spec)
     // What uses it must be known before the worker tells of it: the configuration may not want it any more.
     entries[name]?.report.state = device.linkCount > 0 ? .attached : .reconnecting
     entries[name]?.report.device = "/dev/nbd\(record.index)"
     entries[name]?.report.kernelInterface = .netlink
+    entries[name]?.report.datapath = device.datapath
     entries[name]?.boundIndex = record.index
     let unwatched = device.linkCount - device.sockets.count
+    let state =
+      device.datapath == .relay
+      ? "its I/O waits until a server is reached"
+      : "links up: \(device.linkCount) of \(record.identity.linkCount)"
     log(
       .info,
-      "\(name): taken over: /dev/nbd\(record.index), links up: \(device.linkCount) of \(record.identity.linkCount)"
+      "\(name): taken over: /dev/nbd\(record.index), \(state)"
         + (unwatched > 0 ? ", as far as can be seen without their sockets" : ""),
       fields: [.attachment: name, .device: "/dev/nbd\(record.index)"])
     order(name) { $0.adopt(device, as: record.identity) }
   }
 
   /// The kernel's own facts of a device of which nothing else is known.
-  private func recordFromKernel(_ spec: AttachmentSpec, _ index: Int, linkCount: Int) -> DeviceRecord? {
+  private func recordFromKernel(
+    _ spec: AttachmentSpec, _ index: Int, linkCount: Int, hasSockets: Bool
+  ) -> DeviceRecord? {
     guard let size = sysfs.size(of: index), size > 0, let server = spec.servers.first,
       let blockSize = sysfs.logicalBlockSize(of: index)
     else { return nil }
@@ -75,7 +85,9 @@ extension Supervisor {
       identity: DeviceIdentity(
         server: server,
         export: ExportInfo(name: server.exportName, size: size, flags: exportFlags, blockSizes: blockSizes),
-        parameters: parameters, linkCount: linkCount))
+        parameters: parameters, linkCount: linkCount),
+      // The links of a relay are kept by nobody.
+      datapath: spec.isRelayed && !hasSockets ? .relay : .direct)
   }
 
   /// Devices of ours that nothing tells how to keep: detached as soon as nothing uses them.

@@ -62,6 +62,56 @@ extension Supervisor {
     }
   }
 
+  /// Moves it to that server while its I/O goes on, and keeps to it; see `ControlActions.move`.
+  package func move(_ name: String, to text: String) async throws(ActionError) {
+    try requireKnown(name)
+    let server: ServerURI
+    do throws(TextError) { server = try ServerURI(parsing: text) } catch {
+      throw .failed(name: name, message: "\(text.quoted()): \(error.message)", hint: error.hint)
+    }
+    guard let entry = entries[name] else {
+      throw .failed(name: name, message: "it is stopped", hint: "nbdattach start \(name)")
+    }
+    do throws(Failure) { try await entry.worker.move(to: server) } catch {
+      throw .failed(name: name, message: error.message, hint: error.hint)
+    }
+    guard let spec = entries[name]?.spec else { return }
+    moves[name] = Move(server: server, declared: spec.servers)
+    saveMoves()
+  }
+
+  /// The operator knows of the lost writes that the status shows.
+  package func acknowledge(_ name: String) throws(ActionError) {
+    try requireKnown(name)
+    order(name) { $0.acknowledge() }
+  }
+
+  /// A server that is declared now, and to which the attachment was moved before, is in use already, whatever its export
+  /// is called.
+  func adoptMoves() {
+    for (name, move) in moves {
+      guard let servers = declared[name]?.servers, servers != move.declared, servers.contains(move.server),
+        var spec = entries[name]?.spec
+      else { continue }
+      spec.servers = servers
+      entries[name]?.spec = spec
+      order(name) { [spec] in $0.update(spec) }
+    }
+  }
+
+  /// Whoever declares other servers has taken the move into account.
+  func forgetMoves() {
+    let before = moves
+    moves = moves.filter { name, move in declared[name]?.servers == move.declared }
+    if moves != before { saveMoves() }
+  }
+
+  private func saveMoves() {
+    do { try store?.saveMoves(moves) } catch {
+      log(.warning, "what was moved can't be kept for the next start: \(error)")
+    }
+  }
+
   /// From now on no attachment holds I/O longer than this; see `ControlActions.endHolding`.
   package func endHolding(after limit: Duration) {
     let isFirst = holdingEnds == nil

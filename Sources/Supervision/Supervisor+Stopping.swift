@@ -15,8 +15,10 @@ extension Supervisor {
     let departures = entries.map { name, entry in
       let uses = uses(of: entry)
       let stays = !uses.isEmpty && entry.report.kernelInterface == .netlink
-      if !uses.isEmpty { sayInUse(name, entry.report.device, uses, stays: stays) }
-      return Departure(worker: entry.worker, uses: uses, stays: stays)
+      let isRelayed = entry.report.datapath == .relay
+      if !uses.isEmpty { sayInUse(name, entry.report.device, uses, stays: stays, isRelayed: isRelayed) }
+      // What is not written by then waits for the next daemon: a relay carries nothing when it has ended.
+      return Departure(worker: entry.worker, uses: uses, stays: stays, isWrittenOut: !stays || isRelayed)
     }
     return await end(departures, timeout: timeout, margin: margin)
   }
@@ -30,7 +32,7 @@ extension Supervisor {
       let stays = entry.report.kernelInterface != .ioctl
       let uses = stays ? [] : uses(of: entry)
       if !uses.isEmpty { sayInUse(name, entry.report.device, uses, stays: false) }
-      return Departure(worker: entry.worker, uses: uses, stays: stays)
+      return Departure(worker: entry.worker, uses: uses, stays: stays, isWrittenOut: !stays)
     }
     return await end(departures, timeout: timeout, margin: margin)
   }
@@ -40,6 +42,7 @@ extension Supervisor {
     let uses: [DeviceUse]
     /// The device stays in the kernel.
     let stays: Bool
+    let isWrittenOut: Bool
   }
 
   private func end(_ departures: [Departure], timeout: Duration, margin: Duration) async -> Bool {
@@ -50,8 +53,11 @@ extension Supervisor {
         await withDiscardingTaskGroup { group in
           for departure in departures {
             group.addTask {
-              if departure.stays { return await departure.worker.handOver() }
-              await Supervisor.writeOut(departure.uses, within: timeout / 2)
+              if departure.isWrittenOut { await Supervisor.writeOut(departure.uses, within: timeout / 2) }
+              if departure.stays {
+                let limit = min(timeout / 2, AttachmentWorker.defaultDrainLimit)
+                return await departure.worker.handOver(within: limit)
+              }
               await departure.worker.stop(timeout: timeout / 2)
             }
           }
@@ -61,11 +67,13 @@ extension Supervisor {
     }
   }
 
-  private func sayInUse(_ name: String, _ device: String?, _ uses: [DeviceUse], stays: Bool) {
+  private func sayInUse(
+    _ name: String, _ device: String?, _ uses: [DeviceUse], stays: Bool, isRelayed: Bool = false
+  ) {
     let what = "\(name): \(device ?? "its device") is \(uses.map(\.description).joined(separator: ", "))"
     let sequel =
       stays
-      ? ": it is left attached"
+      ? ": it is left attached" + (isRelayed ? ", and its I/O waits until the daemon runs again" : "")
       : ": it is written out and detached all the same, because the classic kernel interface keeps no device without "
         + "its daemon"
     log(.warning, what + sequel, id: .leftInUse, fields: [.attachment: name, .device: device])

@@ -28,7 +28,7 @@ extension Supervisor.Entry {
     let isHeld =
       switch report.state {
       case .attached, .degraded, .reconnecting: true
-      case .connecting, .waiting, .failed: report.kernelInterface == .netlink
+      case .connecting, .waiting, .failed: report.kernelInterface == .netlink || report.datapath == .relay
       case .stopped, .detaching: false
       }
     return isHeld ? report.device.flatMap { Int($0.dropFirst("/dev/nbd".count)) } : nil

@@ -3,6 +3,7 @@ package import AttachmentModel
 import Dispatch
 package import LinuxKernel
 import NBDProtocol
+package import Relay
 package import Systemd
 
 /// Compares what is declared with what runs, and starts, changes and stops workers.
@@ -43,6 +44,8 @@ package actor Supervisor {
   /// The kernel's netlink interface, `nil` where devices are of another kind.
   let kernel: NetlinkKernel?
   let store: DeviceStore?
+  /// For what all relays keep together.
+  let budget: RelayBudget
   /// Gives duplicates of a device's links to whoever keeps them for the next process.
   let keepLinks: @Sendable (_ index: Int, _ sockets: [OpenFile]) -> Void
   private let makeDevice: MakeDevice
@@ -52,6 +55,8 @@ package actor Supervisor {
   private(set) var declared: [String: AttachmentSpec] = [:]
   /// Declared, and not to be started until the operator says so.
   var stoppedByOperator: Set<String> = []
+  /// Attachments that the operator has moved away from what is declared.
+  var moves: [String: Move] = [:]
   /// Since when, as far as this process knows.
   var stoppedSince: [String: Double] = [:]
   /// Devices of ours by number, whose attachment nobody knows, until they can be detached.
@@ -79,7 +84,7 @@ package actor Supervisor {
   /// - Parameter deferredInterval: how often a device that is in use is looked at again.
   package init(
     log: Log, sysfs: NBDSysfs = NBDSysfs(), procfs: String = "/proc", deferredInterval: Duration = .seconds(5),
-    kernel: NetlinkKernel? = nil, store: DeviceStore? = nil,
+    kernel: NetlinkKernel? = nil, store: DeviceStore? = nil, budget: RelayBudget = RelayBudget(bytes: 1 << 30),
     keepLinks: @escaping @Sendable (_ index: Int, _ sockets: [OpenFile]) -> Void = { _, _ in },
     makeDevice: @escaping MakeDevice
   ) {
@@ -89,6 +94,7 @@ package actor Supervisor {
     self.deferredInterval = deferredInterval
     self.kernel = kernel
     self.store = store
+    self.budget = budget
     self.keepLinks = keepLinks
     self.makeDevice = makeDevice
   }
@@ -96,13 +102,14 @@ package actor Supervisor {
   /// `body` is called after each change of any attachment's state.
   package func onChange(_ body: @escaping @Sendable () -> Void) { onChange = body }
 
-  /// What is known of every attachment, by name.
-  package func reports() -> [AttachmentReport] {
+  /// What is known of every attachment, by name; with what their relays have counted where that is wanted.
+  package func reports(withStatistics: Bool = false) -> [AttachmentReport] {
     let stopped = stoppedByOperator.filter { entries[$0] == nil }.map { name in
       AttachmentReport(name: name, state: .stopped, since: stoppedSince[name, default: 0])
     }
     let running = entries.values.map { entry in
       var report = entry.report
+      if withStatistics { report.statistics = entry.worker.statistics }
       if case .deferred(let action, let uses) = entry.phase {
         report.activity =
           "\(action == .stop ? "removed from" : "changed in") the configuration, and kept while "
@@ -120,6 +127,8 @@ package actor Supervisor {
     if isStopping { return }
     self.declared = Dictionary(declared.map { ($0.name, $0) }) { first, _ in first }
     stoppedByOperator.formIntersection(self.declared.keys)
+    adoptMoves()
+    forgetMoves()
     kernel?.registry.keep(named(declared))
     var running: [String: AttachmentSpec] = [:]
     for (name, entry) in entries {
@@ -155,7 +164,7 @@ package actor Supervisor {
       entries[name]?.phase = .running
       entries[name]?.spec = spec
       order(name) { $0.update(spec) }
-      renewLinks(name)
+      renewLinks(name, fromFirst: true)
     case .replace, .stop:
       leaveUnlessInUse(name, action)
     }
@@ -171,10 +180,10 @@ package actor Supervisor {
   }
 
   /// Moves a device to new links under the I/O that goes on; where that can't be, it stays as it is, and says so.
-  private func renewLinks(_ name: String) {
+  private func renewLinks(_ name: String, fromFirst: Bool = false) {
     guard let worker = entries[name]?.worker else { return }
     Task {
-      do throws(Failure) { try await worker.renew() } catch {
+      do throws(Failure) { try await worker.renew(fromFirst: fromFirst) } catch {
         log(
           .warning, "\(name): its links stay as they were, because new ones can't be had: \(error.message)",
           fields: [.attachment: name])
@@ -187,7 +196,8 @@ package actor Supervisor {
     guard let entry = entries[name], entry.boundIndex != nil, entry.report.state == .attached,
       // Another size than the declared one would be refused.
       entry.spec.expectedSize == nil, let size = entry.report.size, let blockSize = entry.report.blockSize,
-      let server = entry.spec.servers.first(where: { "\($0)" == entry.report.server })
+      let server = (entry.spec.servers + [moves[name]?.server].compactMap { $0 })
+        .first(where: { "\($0)" == entry.report.server })
     else { return }
     Task {
       let probe = Probe(server, timeout: entry.spec.connectTimeout)
@@ -203,7 +213,8 @@ package actor Supervisor {
 
   func makeWorker(_ spec: AttachmentSpec) {
     let queue = executor.queue
-    let worker = AttachmentWorker(spec, makeDevice: makeDevice) { [weak self] observation in
+    let worker = AttachmentWorker(spec, movedTo: moves[spec.name]?.server, makeDevice: makeDevice) {
+      [weak self] observation in
       queue.async { [weak self] in self?.assumeIsolated { $0.observed(observation) } }
     }
     entries[spec.name] = Entry(
@@ -291,6 +302,7 @@ package actor Supervisor {
       keep(bound)
     }
     tellAttachmentWaiters(observation.report)
+    if let entry = entries[name]?.chronicle.notice(of: observation) { log(entry) }
     guard observation.previous != nil else { return }
     if let entry = entries[name]?.chronicle.entry(for: observation) { log(entry) }
     switch observation.report.state {

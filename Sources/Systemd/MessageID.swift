@@ -24,6 +24,14 @@ package enum MessageID: String, CaseIterable, Sendable {
   case configurationRejected = "66e6d03f9ad844ccba7ca34737a2fc2c"
   /// At the end a device was in use and was left to the kernel.
   case leftInUse = "7cf7d23d548d40028f1a94b482294a5d"
+  /// A request has waited long for its answer, or goes on again.
+  case stalled = "0b3dff46cba14a3c8f0c1c6a8c2f6d55"
+  /// A server has lost writes that it had acknowledged, or may have.
+  case dataLost = "5f6d9d2f1e0b4cb5a4b7b6bd6a36c3e7"
+  /// The links lead to another server.
+  case serverChanged = "c1de0c3d34ab4f5c8e4b27fd3b8c40a9"
+  /// After an outage requests and acknowledged writes were sent again.
+  case recovered = "9a7e4cb6d0a54d54a61d6f2cf2f3a1be"
 
   /// The event of entering the state of this name (`AttachmentReport.State`); `nil` for any other name.
   package init?(stateNamed name: String) {

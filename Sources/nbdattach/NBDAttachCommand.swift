@@ -19,9 +19,9 @@ struct NBDAttachCommand: AsyncParsableCommand {
         name: "Attachment",
         subcommands: [
           StatusCommand.self, StartCommand.self, StopCommand.self, RestartCommand.self, RetryCommand.self,
-          RefreshCommand.self,
+          RefreshCommand.self, MoveCommand.self, AcknowledgeCommand.self,
         ]),
-      CommandGroup(name: "Daemon", subcommands: [ReloadCommand.self, EndHoldingCommand.self]),
+      CommandGroup(name: "Daemon", subcommands: [ReloadCommand.self, MetricsCommand.self, EndHoldingCommand.self]),
       CommandGroup(
         name: "Configuration and server", subcommands: [CheckCommand.self, ListCommand.self, InfoCommand.self]),
     ]

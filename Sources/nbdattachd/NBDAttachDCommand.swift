@@ -31,14 +31,17 @@ struct NBDAttachDCommand: ParsableCommand {
   var verbose = false
 
   func run() {
+    // Before there is a second thread: each inherits it from the one that starts it.
+    let problems = Daemon.enterIOPath()
     NBDAttachDCommand.serve(
       Daemon.Options(
-        paths: config.isEmpty ? .standard : ConfigurationPaths(named: config), controlPath: socket, isVerbose: verbose))
+        paths: config.isEmpty ? .standard : ConfigurationPaths(named: config), controlPath: socket, isVerbose: verbose),
+      problems)
   }
 
   /// Apart from `run`, so that no closure in here is taken for the main actor's.
-  private nonisolated static func serve(_ options: Daemon.Options) -> Never {
-    let daemon = Daemon(options)
+  private nonisolated static func serve(_ options: Daemon.Options, _ problems: [String]) -> Never {
+    let daemon = Daemon(options, problems: problems)
     Task { @Sendable in await daemon.start() }
     dispatchMain()
   }

@@ -49,7 +49,9 @@ struct LifecycleHandOverTests {
     world.handle(.start)
     world.handle(.attemptSucceeded(1))
     #expect(
-      world.handle(.handOver) == [.cancelTimer(Timer(purpose: .settle, generation: 1)), .letGo])
+      world.handle(.handOver) == [.cancelTimer(Timer(purpose: .settle, generation: 1)), .letGo(2)])
+    #expect(world.state.reported == .attached)
+    #expect(world.handle(.released(2)) == [])
     #expect(world.state == .stopped)
     #expect(world.timers.isEmpty)
     #expect(world.violations == [])
@@ -67,7 +69,8 @@ struct LifecycleHandOverTests {
     // Whoever hands over ends: nothing starts again, and a stop takes nothing back.
     #expect(world.handle(.start) == [])
     #expect(world.handle(.stop) == [])
-    #expect(world.handle(succeeds ? .attemptSucceeded(2) : .attemptFailed(2, .passing)) == [.letGo])
+    #expect(world.handle(succeeds ? .attemptSucceeded(2) : .attemptFailed(2, .passing)) == [.letGo(3)])
+    #expect(world.handle(.released(3)) == [])
     #expect(world.state == .stopped)
     #expect(world.violations == [])
   }
@@ -77,7 +80,9 @@ struct LifecycleHandOverTests {
     world.handle(.adopted(isAlive: false))
     world.handle(.attemptFailed(1, .passing))
     let timer = try #require(world.timers.keys.first { $0.purpose == .retry })
-    #expect(world.handle(.handOver) == [.cancelTimer(Lifecycle.holdTimer), .cancelTimer(timer), .letGo])
+    #expect(world.handle(.handOver) == [.cancelTimer(Lifecycle.holdTimer), .cancelTimer(timer), .letGo(3)])
+    #expect(world.state.reported == .reconnecting)
+    #expect(world.handle(.released(3)) == [])
     #expect(world.state == .stopped)
     #expect(world.violations == [])
   }

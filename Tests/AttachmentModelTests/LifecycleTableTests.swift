@@ -7,23 +7,24 @@ struct LifecycleTableTests {
   /// Rows: states, each in all its shapes. Columns: events, of the current generation. `-`: nothing changes.
   ///
   /// `pausing` and `trying` are the two ways of a repair; `*`: the settled binding; `+`: to be started again;
-  /// `passing`: on the way to the next process.
+  /// `passing`: on the way to the next process; `handingOver`: with the device let go.
   static let table = """
     state       | start       stop        retry       succeeded   failed      hopeless    lost        lostHeld    oneLost     released    retryTimer  settleTimer holdTimer   adopted     adoptedDead handOver    renew
     stopped     | connecting  -           -           -           -           -           -           -           -           -           -           -           -           attached*   recovering  -           -
     connecting  | -           leaving     -           attached    waiting     failed      -           -           -           -           -           -           -           -           -           passing     -
-    attached    | -           releasing   -           -           -           -           waiting     holding     degraded    -           -           attached*   -           -           -           stopped     renewing
-    attached*   | -           releasing   -           -           -           -           connecting  recovering  repairing   -           -           -           -           -           -           stopped     renewing
+    attached    | -           releasing   -           -           -           -           waiting     holding     degraded    -           -           attached*   -           -           -           handingOver renewing
+    attached*   | -           releasing   -           -           -           -           connecting  recovering  repairing   -           -           -           -           -           -           handingOver renewing
     renewing    | -           leaving     -           attached    attached*   attached*   connecting  recovering  -           -           -           -           -           -           -           passing     -
-    degraded    | -           releasing   repairing   -           -           -           connecting  holding     -           -           repairing   -           -           -           -           stopped     -
+    degraded    | -           releasing   repairing   -           -           -           connecting  holding     -           -           repairing   -           -           -           -           handingOver -
     repairing   | -           leaving     -           attached    degraded    degraded    connecting  recovering  -           -           -           -           -           -           -           passing     -
-    holding     | -           releasing   recovering  -           -           -           -           -           -           -           recovering  -           waiting     -           -           stopped     -
+    holding     | -           releasing   recovering  -           -           -           -           -           -           -           recovering  -           waiting     -           -           handingOver -
     recovering  | -           leaving     -           attached    holding     holding     -           -           -           -           -           -           connecting  -           -           passing     -
-    waiting     | -           releasing   connecting  -           -           -           -           -           -           -           connecting  -           -           -           -           stopped     -
-    failed      | -           releasing   connecting  -           -           -           -           -           -           -           connecting  -           -           -           -           stopped     -
+    waiting     | -           releasing   connecting  -           -           -           -           -           -           -           connecting  -           -           -           -           handingOver -
+    failed      | -           releasing   connecting  -           -           -           -           -           -           -           connecting  -           -           -           -           handingOver -
     leaving     | leaving+    -           -           releasing   releasing   releasing   -           -           -           -           -           -           -           -           -           -           -
     leaving+    | -           leaving     -           releasing+  releasing+  releasing+  -           -           -           -           -           -           -           -           -           -           -
-    passing     | -           -           -           stopped     stopped     stopped     -           -           -           -           -           -           -           -           -           -           -
+    passing     | -           -           -           handingOver handingOver handingOver -           -           -           -           -           -           -           -           -           -           -
+    handingOver | -           -           -           -           -           -           -           -           -           stopped     -           -           -           -           -           -           -
     releasing   | releasing+  -           -           -           -           -           -           -           -           stopped     -           -           -           -           -           -           -
     releasing+  | -           releasing   -           -           -           -           -           -           -           connecting  -           -           -           -           -           releasing   -
     """
@@ -109,6 +110,7 @@ struct LifecycleTableTests {
     "failed": ["start", "hopeless"],
     "renewing": ["start", "succeeded", "settleTimer", "renew"],
     "passing": ["start", "handOver"],
+    "handingOver": ["start", "succeeded", "handOver"],
     "leaving": ["start", "stop"],
     "leaving+": ["start", "stop", "start"],
     "releasing": ["start", "succeeded", "stop"],
@@ -158,6 +160,7 @@ struct LifecycleTableTests {
     case .detaching(.awaitingAttempt(_, .release)): "leaving"
     case .detaching(.awaitingAttempt(_, .releaseAndStartAgain)): "leaving+"
     case .detaching(.awaitingAttempt(_, .handOver)): "passing"
+    case .detaching(.awaitingHandOver): "handingOver"
     case .detaching(.awaitingRelease(_, let startAgain)): startAgain ? "releasing+" : "releasing"
     }
   }

@@ -76,8 +76,10 @@ struct LifecycleWorld {
       if timer.purpose != .reconnectTimeout, timer.generation > newest { newest = timer.generation }
       timers[timer] = duration
     case .cancelTimer(let timer): timers[timer] = nil
-    case .letGo:
+    case .letGo(let generation):
       if attempt != nil || detachment != nil { complain(event, "let go beside another effect") }
+      checkAge(of: generation, after: event)
+      detachment = generation
     case .stopHoldingIO: break
     }
   }
@@ -100,7 +102,8 @@ struct LifecycleWorld {
       if machine.reconnectTimeout != nil { expected.timers.insert(Lifecycle.holdTimer) }
     case .waiting(let pause), .failed(let pause): expected.timers = [pause.timer]
     case .detaching(.awaitingAttempt(let generation, _)): expected.attempt = generation
-    case .detaching(.awaitingRelease(let generation, _)): expected.detachment = generation
+    case .detaching(.awaitingRelease(let generation, _)), .detaching(.awaitingHandOver(let generation, _)):
+      expected.detachment = generation
     }
     let actual = Outstanding(attempt: attempt, detachment: detachment, timers: Set(timers.keys))
     if actual != expected { complain(event, "left \(actual) under way, where the state means \(expected)") }

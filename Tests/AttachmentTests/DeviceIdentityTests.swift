@@ -26,12 +26,28 @@ struct DeviceIdentityTests {
 
   @Test("the same one, under another name, larger, or with more features, is compatible")
   func compatible() throws {
-    try Self.identity.requireCompatible(Self.export)
-    try Self.identity.requireCompatible(changed { $0.name = "other" })
-    try Self.identity.requireCompatible(changed { $0.size = 2 << 20 })
-    try Self.identity.requireCompatible(changed { $0.flags.insert(.sendFUA) })
+    try Self.identity.requireCompatible(Self.export, .direct)
+    try Self.identity.requireCompatible(changed { $0.name = "other" }, .direct)
+    try Self.identity.requireCompatible(changed { $0.size = 2 << 20 }, .direct)
+    try Self.identity.requireCompatible(changed { $0.flags.insert(.sendFUA) }, .direct)
     try Self.identity.requireCompatible(
-      changed { $0.blockSizes = BlockSizes(minimum: 4096, preferred: 4096, maximumPayload: 2 << 20) })
+      changed { $0.blockSizes = BlockSizes(minimum: 4096, preferred: 4096, maximumPayload: 2 << 20) }, .direct)
+  }
+
+  @Test("a relay makes up for smaller requests and for one connection only, and for nothing else")
+  func relayed() {
+    var identity = Self.identity
+    identity.export.flags.insert(.canMultiConn)
+    let smaller = changed { $0.blockSizes = BlockSizes(minimum: 512, preferred: 512, maximumPayload: 4096) }
+    #expect(throws: Never.self) { try identity.requireCompatible(smaller, .relay) }
+    #expect(throws: Failure.self) { try identity.requireCompatible(smaller, .direct) }
+    for change in [{ $0.size = 1 << 19 }, { $0.flags.insert(.readOnly) }, { $0.flags.remove(.sendTrim) }]
+      as [(inout ExportInfo) -> Void]
+    {
+      #expect(throws: Failure.self) { try identity.requireCompatible(changed(change), .relay) }
+    }
+    let coarse = changed { $0.blockSizes = BlockSizes(minimum: 8192, preferred: 8192, maximumPayload: 1 << 20) }
+    #expect(throws: Failure.self) { try identity.requireCompatible(coarse, .relay) }
   }
 
   @Test("anything else needs a change, and each difference is said")
@@ -41,7 +57,7 @@ struct DeviceIdentityTests {
       export.flags = [.hasFlags, .readOnly, .sendFlush]
       export.blockSizes = BlockSizes(minimum: 8192, preferred: 8192, maximumPayload: 1 << 19)
     }
-    let problem = #expect(throws: Failure.self) { try Self.identity.requireCompatible(worse) }
+    let problem = #expect(throws: Failure.self) { try Self.identity.requireCompatible(worse, .direct) }
     #expect(problem?.phase == .comparing && problem?.advice == .giveUp)
     #expect(
       problem?.message

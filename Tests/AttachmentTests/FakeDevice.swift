@@ -105,7 +105,7 @@ final class FakeDevice: KernelDevice {
 
   func stopHoldingIO() async {}
 
-  func letGo() {
+  func letGo(within limit: Duration) async {
     state.withLock { ($0.departures, $0.onLoss) = ($0.departures + 1, nil) }
     // As open as they were: the kernel has them too.
     for bound in take({ _ in true }) { bound.watch.cancel() }

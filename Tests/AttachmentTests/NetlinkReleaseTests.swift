@@ -69,7 +69,7 @@ struct NetlinkReleaseTests {
   @Test("left to the kernel, it goes on with its links, and nothing is told of them any more")
   func letGo() async throws {
     let (device, pairs) = try await lab.bound()
-    device.letGo()
+    await device.letGo(within: .seconds(1))
     #expect(!pairs[0].hasEnded)
     #expect(lab.driver.requests.map(\.command) == [.connect])
     pairs[0].end()
@@ -80,7 +80,7 @@ struct NetlinkReleaseTests {
 
   @Test("its number is free once nobody has it any more")
   func forgotten() async throws {
-    try await lab.bound().0.letGo()
+    try await lab.bound().0.letGo(within: .seconds(1))
     #expect(lab.kernel.registry.reserve(5000, for: "other") == "data")
     lab.forget()
     // A thread that has just set its limits may keep it for a moment.

@@ -23,7 +23,30 @@ func fullReport(_ name: String = "data", state: AttachmentReport.State = .waitin
   report.nextTry = sampleNow + 5
   report.attempts = 4
   report.losses = 2
+  report.stalledSince = sampleNow - 45
+  report.dataLossCount = 1
+  report.dataLosses = [DataLoss(offset: 1 << 20, length: 4096, errnoCode: 28, time: sampleNow - 60)]
+  report.statistics = sampleStatistics()
   return report
+}
+
+/// A thousand reads, some writes, and an outage.
+func sampleStatistics() -> IOStatistics {
+  var statistics = IOStatistics()
+  statistics.reads = IOStatistics.Requests(count: 1000, bytes: 4_096_000)
+  statistics.writes = IOStatistics.Requests(count: 50, bytes: 6_553_600, errors: 2)
+  statistics.flushes = IOStatistics.Requests(count: 7)
+  statistics.trims = IOStatistics.Requests(count: 1, bytes: 1 << 20)
+  statistics.resent = 12
+  statistics.replayed = 3
+  statistics.replayedBytes = 12288
+  statistics.latency = [0, 0, 0, 0, 0, 0, 600, 400, 50, 5, 3]
+  statistics.held = 2.5
+  statistics.longest = 2.625
+  statistics.queueDepth = 4
+  statistics.unflushed = 3 << 20
+  statistics.memory = 9 << 20
+  return statistics
 }
 
 /// An attachment that works.
@@ -34,6 +57,10 @@ func attachedReport(_ name: String = "data") -> AttachmentReport {
   report.nextTry = nil
   report.attempts = 0
   report.losses = 0
+  report.stalledSince = nil
+  report.dataLossCount = 0
+  report.dataLosses = []
+  report.statistics = nil
   report.links = 1
   return report
 }

@@ -109,7 +109,7 @@ final class FakeDevice: KernelDevice {
 
   func holdIO(for reconnectTimeout: Duration?) async throws(Failure) {}
 
-  func letGo() {}
+  func letGo(within limit: Duration) async {}
 
   fileprivate func end(tellingLoss: Bool) {
     let ended = binding.withLock { $0.take() }

@@ -1,0 +1,57 @@
+import Attachment
+import AttachmentModel
+import Control
+import LinuxKernel
+import Systemd
+
+/// What the journal says of a notice.
+enum NoticeText {
+  static func of(
+    _ notice: DeviceNotice, _ report: AttachmentReport
+  ) -> (JournalEntry.Priority, String, MessageID?) {
+    let server = report.server ?? "the server"
+    switch notice {
+    case .silent:
+      return (
+        .warning,
+        "\(server) has not answered within the request-timeout: another connection is made before it is given up",
+        .stalled
+      )
+    case .stalled(let seconds):
+      return (.warning, "stalled: a request has waited \(seconds)s for its answer from \(server)", .stalled)
+    case .flowing: return (.info, "no longer stalled", .stalled)
+    case .recovered(let resent, let replayed, let bytes):
+      let kept = replayed > 0 ? ", acknowledged writes: \(replayed) of \(sizeText(Int64(clamping: bytes)))" : ""
+      return (.info, "sent again after the outage: requests: \(resent)\(kept)", .recovered)
+    case .dataLost(let loss):
+      return (
+        .critical,
+        "data lost: \(server) had acknowledged \(loss.length) bytes at offset \(loss.offset), has lost them, and refuses "
+          + "them now (\(SystemCallError.text(of: loss.errnoCode))); the next flush fails",
+        .dataLost
+      )
+    case .flushFailed(let code):
+      return (.error, "\(server) could not flush (\(SystemCallError.text(of: code))): the next flush fails", .dataLost)
+    case .leftUnflushed(let bytes):
+      return (
+        .warning,
+        "let go with \(sizeText(Int64(clamping: bytes))) that were acknowledged and not flushed: lost if the server's "
+          + "host crashed",
+        .dataLost
+      )
+    case .serverChanged(let old, let new): return (.info, "moved from \(old) to \(new)", .serverChanged)
+    case .kernelMisbehaved(let problem):
+      return (.error, "the kernel has sent what it may not send (\(problem)): it gets a new connection", nil)
+    }
+  }
+}
+
+extension DeviceNotice {
+  var errnoCode: Int32? {
+    switch self {
+    case .dataLost(let loss): loss.errnoCode
+    case .flushFailed(let code): code
+    case .silent, .stalled, .flowing, .recovered, .leftUnflushed, .serverChanged, .kernelMisbehaved: nil
+    }
+  }
+}
