@@ -209,10 +209,9 @@ package final class RelayedDevice: KernelDevice {
           DataLoss(
             offset: offset, length: UInt64(length), errnoCode: Int32(clamping: error), time: wallClockNow())))
     case .flushFailed(let error): tell(.flushFailed(errnoCode: Int32(clamping: error)))
-    case .kernelEnded(_, let problem):
-      if let problem { tell(.kernelMisbehaved(problem)) }
-      // As a server would: the classic interface waits for it after its NBD_CMD_DISC. `inner` then tells of the end.
-      state.withLock { $0.relay }?.endKernelSide()
+    // The relay has closed its end, as a server would, and `inner` tells of the end.
+    case .kernelEnded(_, .some(let problem)): tell(.kernelMisbehaved(problem))
+    case .kernelEnded(_, nil): break
     }
   }
 

@@ -171,7 +171,7 @@ struct NetlinkWorkerTests {
     }
     await recorder.worker.start()
     try await recorder.wait(for: .attached)
-    async let renewal: Void = recorder.worker.renew()
+    async let renewal: Void = recorder.worker.renew(fromFirst: true)
     try await eventually("the renewal is under way") {
       recorder.observations.last?.report.activity?.hasPrefix("negotiating") == true
     }

@@ -9,13 +9,24 @@ struct CombinationTests {
     "a feature that is not there is refused, never ignored",
     arguments: [
       (["uri: nbds://h"], "TLS"), (["uri: [NBDS+unix:///?socket=/s&tls-verify-peer=0]"], "TLS"),
-      (["uri: nbds+vsock://2?tls-type=psk"], "TLS"), (["uri: nbd://h", "datapath: relay"], "the relay"),
-      (["uri: nbd://h", "unflushed-limit: 64MiB"], "keeping unflushed writes"),
+      (["uri: nbds+vsock://2?tls-type=psk"], "TLS"),
     ])
   func notSupported(lines: [String], feature: String) {
     let loaded = load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined())
     #expect(loaded.diagnostics.map(\.message) == ["\(feature) is not supported yet"])
     #expect(loaded.configuration == nil)
+  }
+
+  @Test("what the relay makes possible is taken, on the classic interface too")
+  func relay() throws {
+    let lines = [
+      "uri: [nbd://h, nbd://i]", "datapath: relay", "kernel-interface: ioctl", "connections: 4",
+      "reconnect-timeout: 1h", "unflushed-limit: 1MiB", "request-timeout: 30s", "fence-timeout: 2min", "fail-back: 1h",
+    ]
+    let loaded = load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined())
+    let spec = try #require(loaded.configuration?.attachments.first)
+    #expect(spec.isRelayed && spec.connections == 4 && spec.reconnectTimeout == .seconds(3600))
+    #expect(spec.unflushedLimit == 1 << 20 && spec.fenceTimeout == .seconds(120) && spec.failBack == .seconds(3600))
   }
 
   @Test("what netlink makes possible is taken")
@@ -28,13 +39,9 @@ struct CombinationTests {
 
   @Test("it is refused under `defaults` too, and its value is still checked")
   func notSupportedDefaults() {
-    let loaded = load(("nbdattachd.yaml", "defaults:\n  unflushed-limit: 64MB\n  tls: { ca-file: ca.pem }\n"))
+    let loaded = load(("nbdattachd.yaml", "defaults:\n  tls: { ca-file: ca.pem }\n"))
     #expect(
-      loaded.places == [
-        "2:3 keeping unflushed writes is not supported yet",
-        "2:22 `MB` is ambiguous: it means powers of 1000 to some and of 1024 to others",
-        "3:3 TLS is not supported yet", "3:19 `ca.pem` is not an absolute path",
-      ])
+      loaded.places == ["2:3 TLS is not supported yet", "2:19 `ca.pem` is not an absolute path"])
   }
 
   @Test("what is written for features to come is read completely")
@@ -101,12 +108,16 @@ struct CombinationTests {
         "nothing holds I/O with `kernel-interface: ioctl` and `datapath: direct`"
       ),
       (
-        ["uri: nbd://h", "kernel-interface: ioctl", "reconnect-timeout: 1min"],
-        "`kernel-interface: ioctl` can't hold I/O while no server answers"
+        ["uri: nbd://h", "datapath: direct", "kernel-interface: ioctl", "connections: 2"],
+        "`kernel-interface: ioctl` has one connection only without the relay"
       ),
       (
-        ["uri: nbd://h", "kernel-interface: ioctl", "connections: 2"],
-        "`kernel-interface: ioctl` has one connection only"
+        ["uri: nbd://h", "datapath: direct", "kernel-interface: ioctl", "fail-back: 1h"],
+        "`kernel-interface: ioctl` can't change its connection without the relay"
+      ),
+      (
+        ["uri: nbd://h", "datapath: direct", "fence-timeout: 1min"],
+        "only the relay waits for what a silent server holds, and `datapath` is `direct`"
       ),
       (
         ["uri: nbd://h", "retry: { initial: 31s }"],

@@ -49,7 +49,7 @@ struct InterfaceTests {
   func fields() throws {
     let definition = try definition()
     let output = try #require(definition.methods["Status"]).output
-    let full = StatusDocument(snapshot([fullReport()], configurationError: "e"))
+    let full = StatusDocument(snapshot([relayedReport()], configurationError: "e"))
     try check(try json(full), output, definition, isFull: true)
     var bare = StatusSnapshot(daemon: DaemonReport(pid: 1, started: 0))
     bare.attachments = [AttachmentReport(name: "x", state: .stopped, since: 0)]
@@ -58,7 +58,7 @@ struct InterfaceTests {
 
   @Test("a document comes back from JSON the same")
   func roundTrip() throws {
-    let document = StatusDocument(snapshot([fullReport(), attachedReport("b")], configurationError: "e"))
+    let document = StatusDocument(snapshot([relayedReport(), attachedReport("b")], configurationError: "e"))
     #expect(try JSONDecoder().decode(StatusDocument.self, from: Data(document.prettyJSON().utf8)) == document)
   }
 

@@ -23,10 +23,6 @@ func fullReport(_ name: String = "data", state: AttachmentReport.State = .waitin
   report.nextTry = sampleNow + 5
   report.attempts = 4
   report.losses = 2
-  report.stalledSince = sampleNow - 45
-  report.dataLossCount = 1
-  report.dataLosses = [DataLoss(offset: 1 << 20, length: 4096, errnoCode: 28, time: sampleNow - 60)]
-  report.statistics = sampleStatistics()
   return report
 }
 
@@ -49,6 +45,17 @@ func sampleStatistics() -> IOStatistics {
   return statistics
 }
 
+/// The same with a relay, which has seen everything that can happen to one.
+func relayedReport(_ name: String = "data", state: AttachmentReport.State = .waiting) -> AttachmentReport {
+  var report = fullReport(name, state: state)
+  report.datapath = .relay
+  report.stalledSince = sampleNow - 45
+  report.dataLossCount = 1
+  report.dataLosses = [DataLoss(offset: 1 << 20, length: 4096, errnoCode: 28, time: sampleNow - 60)]
+  report.statistics = sampleStatistics()
+  return report
+}
+
 /// An attachment that works.
 func attachedReport(_ name: String = "data") -> AttachmentReport {
   var report = fullReport(name, state: .attached)
@@ -57,10 +64,6 @@ func attachedReport(_ name: String = "data") -> AttachmentReport {
   report.nextTry = nil
   report.attempts = 0
   report.losses = 0
-  report.stalledSince = nil
-  report.dataLossCount = 0
-  report.dataLosses = []
-  report.statistics = nil
   report.links = 1
   return report
 }

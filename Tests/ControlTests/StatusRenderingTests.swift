@@ -28,6 +28,12 @@ struct StatusSentenceTests {
     #expect(snapshot([fullReport("x", state: state)]).sentence.hasPrefix("1 \(state)"))
   }
 
+  @Test("says that data is lost, and whose")
+  func dataLost() {
+    #expect(
+      snapshot([attachedReport("a"), relayedReport("b", state: .attached)]).sentence == "2 attached; data lost (b)")
+  }
+
   @Test("says that the configuration has errors")
   func configurationError() {
     #expect(
@@ -68,6 +74,19 @@ struct StatusTableTests {
     var report = attachedReport()
     report.activity = "removed from the configuration, and kept while mounted on /srv"
     #expect(table(snapshot([report])).hasSuffix("\n  removed from the configuration, and kept while mounted on /srv"))
+  }
+
+  @Test("says of an attachment that works that it stalls, and that data is lost")
+  func warnings() {
+    var report = attachedReport()
+    report.stalledSince = sampleNow - 45
+    report.dataLossCount = 3
+    #expect(
+      table(snapshot([report])).split(separator: "\n").dropFirst(2) == [
+        "  stalled: a request has waited 45s for its answer",
+        "  DATA LOST: the server has lost acknowledged writes: 3",
+        "  hint: nbdattach status data shows which; nbdattach acknowledge data ends this",
+      ])
   }
 
   @Test("says what is wrong with the configuration")
@@ -122,6 +141,20 @@ struct StatusDetailTests {
                      links: 0
                 links lost: 2
         """)
+  }
+
+  @Test("shows what a relay has counted, and what a server has lost")
+  func relayed() {
+    let lines = detail(relayedReport()).split(separator: "\n").map { $0.drop { $0 == " " } }
+    for line in [
+      "stalled: since 2026-01-31T09:29:15Z (45s)",
+      "data lost: 4096 bytes at offset 1048576, 2026-01-31T09:29:00Z (1min): No space left on device",
+      "reads: 1000, 3.9 MiB", "writes: 50, 6.2 MiB, errors: 2", "flushes: 7", "trims: 1, 1 MiB", "waiting now: 4",
+      "unflushed: 3 MiB", "answered within: 64 µs (half), 256 µs (99 %), 2.6 s (all)",
+      "sent again: requests: 12, acknowledged writes: 3, 12 KiB", "held: 2.5 s in all",
+    ] {
+      #expect(lines.contains { $0 == line }, "\(line)")
+    }
   }
 
   @Test("leaves out what is not known")

@@ -24,6 +24,16 @@ struct PlanTests {
     #expect(plan([changed], [data]) == ["data": .update(changed)])
   }
 
+  @Test("a running relay takes over what it keeps and how patient it is", arguments: Change.relayed)
+  func updateRelay(change: Change) {
+    for datapath in [nil, Datapath.relay] {
+      var running = data
+      running.datapath = datapath
+      let changed = change.applied(to: running)
+      #expect(plan([changed], [running], renewable: ["data"]) == ["data": .update(changed)])
+    }
+  }
+
   @Test("every other change replaces the attachment, also together with a soft one", arguments: Change.hard)
   func replace(change: Change) {
     var changed = change.applied(to: data)
@@ -72,6 +82,7 @@ struct PlanTests {
         softened.connectTimeout = spec.connectTimeout
         softened.reconnectTimeout = spec.reconnectTimeout
         softened.retry = spec.retry
+        softened.failBack = spec.failBack
         #expect(softened == spec)
         running[name] = spec
       case .renew(let spec):
@@ -123,10 +134,14 @@ enum Change: CaseIterable {
   case datapath
   case requestTimeout
   case unflushedLimit
+  case fenceTimeout
+  case failBack
   case tls
   case expectedSize
 
-  static let soft: [Change] = [.connectTimeout, .reconnectTimeout, .retry]
+  static let soft: [Change] = [.connectTimeout, .reconnectTimeout, .retry, .failBack]
+  /// With a relay these are soft too.
+  static let relayed: [Change] = [.requestTimeout, .unflushedLimit, .fenceTimeout]
   /// Where the kernel's device outlives its links.
   static let renewing: [Change] = [.servers, .expectedSize, .requestTimeout]
   static let hard = allCases.filter { !soft.contains($0) }
@@ -144,9 +159,11 @@ enum Change: CaseIterable {
     case .connections: spec.connections = 4
     case .blockSize: spec.blockSize = 4096
     case .kernelInterface: spec.kernelInterface = .ioctl
-    case .datapath: spec.datapath = .direct
+    case .datapath: spec.datapath = .relay
     case .requestTimeout: spec.requestTimeout = .seconds(7)
     case .unflushedLimit: spec.unflushedLimit = 0
+    case .fenceTimeout: spec.fenceTimeout = .seconds(60)
+    case .failBack: spec.failBack = .seconds(60)
     case .tls: spec.tls = TLSSpec()
     case .expectedSize: spec.expectedSize = 1 << 20
     }
@@ -154,12 +171,14 @@ enum Change: CaseIterable {
   }
 }
 
-/// Two servers, so that their order can change.
+/// Two servers, so that their order can change, and no relay.
 func spec(_ name: String) -> AttachmentSpec {
-  AttachmentSpec(
+  var spec = AttachmentSpec(
     name: name,
     servers: [
       ServerURI(address: .tcp(host: "one.example", port: 10809), exportName: name),
       ServerURI(address: .tcp(host: "two.example", port: 10809), exportName: name),
     ])
+  spec.datapath = .direct
+  return spec
 }
