@@ -83,14 +83,18 @@ let package = Package(
     tests("ControlTests", ["Control", "AttachmentModel"]),
     tests(
       "RelayTests", ["Relay", "RelayModel", "AttachmentModel", "ForgetfulServer", "LinuxKernel", "NBDProtocol"]),
-    tests("AttachmentTests", ["Attachment", "AttachmentModel", "FakeDriver", "NBDProtocol", "LinuxKernel"]),
+    tests(
+      "AttachmentTests",
+      [
+        "Attachment", "AttachmentModel", "FakeDriver", "ForgetfulServer", "LinuxKernel", "NBDProtocol", "Relay",
+      ]),
     // Depends on the programs, so that they are built before it runs them.
     tests("PackagingTests", ["nbdattach", "nbdattachd", "Control"]),
     tests(
       "SupervisionTests",
       [
         "nbdattach", "nbdattachd", "Attachment", "AttachmentModel", "Control", "FakeDriver", "LinuxKernel",
-        "NBDProtocol", "Supervision", "Systemd",
+        "NBDProtocol", "Relay", "Supervision", "Systemd",
       ]),
   ],
   swiftLanguageModes: [.v6]

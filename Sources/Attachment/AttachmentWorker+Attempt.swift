@@ -24,8 +24,10 @@ extension AttachmentWorker {
   private func connectAndBind(
     _ server: ServerURI, _ generation: Lifecycle.Generation, _ placement: LinkPlacement, in scope: AttemptScope
   ) async throws(Failure) {
-    report.server = "\(server)"
-    report.export = server.exportName
+    if placement == .replacingLost {
+      report.server = "\(server)"
+      report.export = server.exportName
+    }
     let device: any KernelDevice
     if let known = self.device {
       device = known

@@ -87,7 +87,11 @@ package final class RelayedDevice: KernelDevice {
     try await inner.holdIO(for: RelayedDevice.kernelHold(reconnectTimeout))
   }
 
-  package func stopHoldingIO() async { state.withLock { $0.relay }?.giveUp() }
+  package func stopHoldingIO() async {
+    state.withLock { $0.relay }?.giveUp()
+    // Where the kernel's end is gone, as after a former process, the kernel itself holds.
+    if inner.linkCount == 0 { await inner.stopHoldingIO() }
+  }
 
   private static func kernelHold(_ reconnectTimeout: Duration?) -> Duration? {
     reconnectTimeout.map { max($0, shortestKernelHold) }

@@ -9,6 +9,7 @@ package import Systemd
 /// the journal: only tries whose number is a power of two speak, and those that fail in a new way.
 package struct Chronicle: Sendable {
   private var lastFailure: String?
+  private var hasSaidThatItStalls = false
 
   package init() {}
 
@@ -30,7 +31,7 @@ package struct Chronicle: Sendable {
 
   /// The entry for what a device has told; `nil` where nothing is to be said.
   package mutating func notice(of observation: AttachmentWorker.Observation) -> JournalEntry? {
-    guard let notice = observation.notice else { return nil }
+    guard let notice = observation.notice, isWorthSaying(notice, observation.report.state) else { return nil }
     let report = observation.report
     let (priority, sentence, id) = NoticeText.of(notice, report)
     return JournalEntry(
@@ -39,6 +40,19 @@ package struct Chronicle: Sendable {
         .attachment: report.name, .device: report.device, .server: report.server, .export: report.export,
         .errno: notice.errnoCode.map { "\($0)" },
       ])
+  }
+
+  /// That requests wait while there is no server goes without saying.
+  private mutating func isWorthSaying(_ notice: DeviceNotice, _ state: AttachmentReport.State) -> Bool {
+    switch notice {
+    case .stalled:
+      if state == .attached || state == .degraded { hasSaidThatItStalls = true }
+      return hasSaidThatItStalls
+    case .flowing:
+      defer { hasSaidThatItStalls = false }
+      return hasSaidThatItStalls
+    case .silent, .recovered, .dataLost, .flushFailed, .leftUnflushed, .serverChanged, .kernelMisbehaved: return true
+    }
   }
 
   private mutating func isWorthSaying(_ report: AttachmentReport) -> Bool {

@@ -21,6 +21,8 @@ struct ControlActionTests {
         try client.retry()
         try client.retry("f")
         try client.refresh("g")
+        try client.move("h", to: "nbd://i/h")
+        try client.acknowledge("j")
         try client.reload()
         try client.endHolding(after: .seconds(10))
       }
@@ -29,7 +31,8 @@ struct ControlActionTests {
       record.changes == [
         .start(name: "a", wait: true, timeout: .milliseconds(1500)), .start(name: "b", wait: false, timeout: nil),
         .stop(name: "c", force: false), .stop(name: "d", force: true), .restart(name: "e"), .retry(name: nil),
-        .retry(name: "f"), .refresh(name: "g"), .reload, .endHolding(after: .seconds(10)),
+        .retry(name: "f"), .refresh(name: "g"), .move(name: "h", uri: "nbd://i/h"),
+        .acknowledge(name: "j"), .reload, .endHolding(after: .seconds(10)),
       ])
   }
 
@@ -205,6 +208,8 @@ private final class Record: Sendable {
     actions.restart = { self.add(.restart(name: $0)) }
     actions.retry = { self.add(.retry(name: $0)) }
     actions.refresh = { self.add(.refresh(name: $0)) }
+    actions.move = { self.add(.move(name: $0, uri: $1)) }
+    actions.acknowledge = { self.add(.acknowledge(name: $0)) }
     actions.reload = { self.add(.reload) }
     actions.endHolding = { self.add(.endHolding(after: $0)) }
     return actions

@@ -55,6 +55,16 @@ package final class FakeDriver: Sendable {
     state.withLock { $0.devices[index]?.links.count { !LinkWatcher.hasEnded($0.file.number) } ?? 0 }
   }
 
+  /// How many of them the driver has noticed to be dead.
+  package func deadLinks(of index: Int) -> Int {
+    state.withLock { $0.devices[index]?.links.count(where: \.isDead) ?? 0 }
+  }
+
+  /// The driver's newest socket of that device that is up, to send and receive on as the driver would.
+  package func socket(of index: Int) -> OpenFile? {
+    state.withLock { $0.devices[index]?.links.last { !LinkWatcher.hasEnded($0.file.number) }?.file }
+  }
+
   /// The driver's own end of a link has this socket.
   package func holds(_ socket: OpenFile, in index: Int) -> Bool {
     state.withLock { state in

@@ -190,4 +190,52 @@ struct ChronicleTests {
       .errno: failure?.errnoCode.map { "\($0)" },
     ]
   }
+  /// What is said of a notice; `nil`: nothing.
+  private func said(_ notice: DeviceNotice, _ state: AttachmentReport.State, _ chronicle: inout Chronicle)
+    -> JournalEntry?
+  {
+    var report = AttachmentReport(name: "data", state: state, since: 0)
+    report.server = "nbd://h/data"
+    report.device = "/dev/nbd3"
+    return chronicle.notice(of: AttachmentWorker.Observation(report: report, previous: nil, notice: notice))
+  }
+
+  @Test("data that is lost is critical, with its place")
+  func dataLost() throws {
+    var chronicle = Chronicle()
+    let loss = DataLoss(offset: 4096, length: 512, errnoCode: 28, time: 0)
+    let entry = try #require(said(.dataLost(loss), .attached, &chronicle))
+    #expect(entry.priority == .critical && entry.messageID == .dataLost)
+    #expect(
+      entry.message
+        == "data: data lost: nbd://h/data had acknowledged 512 bytes at offset 4096, has lost them, and refuses them now "
+        + "(No space left on device); the next flush fails")
+    #expect(entry.fields.first { $0.name == .errno }?.value == "28")
+    #expect(entry.fields.first { $0.name == .device }?.value == "/dev/nbd3")
+  }
+
+  @Test("a stall is told once it begins and once it ends; that requests wait for a lost server goes without saying")
+  func stalls() {
+    var chronicle = Chronicle()
+    #expect(said(.stalled(seconds: 30), .reconnecting, &chronicle) == nil)
+    #expect(said(.flowing, .attached, &chronicle) == nil)
+    #expect(
+      said(.stalled(seconds: 30), .attached, &chronicle)?.message
+        == "data: stalled: a request has waited 30s for its answer from nbd://h/data")
+    #expect(said(.flowing, .attached, &chronicle)?.message == "data: no longer stalled")
+    #expect(said(.flowing, .attached, &chronicle) == nil)
+  }
+
+  @Test("what was sent again, and what can't be made sure of, is told")
+  func outages() {
+    var chronicle = Chronicle()
+    #expect(
+      said(.recovered(resent: 0, replayed: 3, replayedBytes: 12288), .attached, &chronicle)?.message
+        == "data: sent again after the outage: requests: 0, acknowledged writes: 3 of 12 KiB")
+    #expect(
+      said(.recovered(resent: 7, replayed: 0, replayedBytes: 0), .attached, &chronicle)?.message
+        == "data: sent again after the outage: requests: 7")
+    #expect(said(.leftUnflushed(bytes: 4096), .reconnecting, &chronicle)?.priority == .warning)
+    #expect(said(.silent, .attached, &chronicle)?.messageID == .stalled)
+  }
 }

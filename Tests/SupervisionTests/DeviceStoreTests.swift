@@ -44,6 +44,17 @@ struct DeviceStoreTests {
     #expect(store.records().keys.sorted() == ["b..b-_9"])
   }
 
+  @Test("where the operator has moved an attachment comes back, and is no record")
+  func moves() throws {
+    #expect(store.moves() == [:])
+    let (old, new) = (try ServerURI(parsing: "nbd://h/a"), try ServerURI(parsing: "nbd+unix:///a?socket=/b"))
+    try store.saveMoves(["a": Move(server: new, declared: [old])])
+    #expect(store.moves() == ["a": Move(server: new, declared: [old])])
+    #expect(store.records() == [:])
+    try store.saveMoves([:])
+    #expect(store.moves() == [:])
+  }
+
   @Test("what the operator has stopped comes back, and is no record")
   func stopped() throws {
     #expect(store.stopped() == [])

@@ -4,6 +4,7 @@ import FakeDriver
 import Glibc
 import LinuxKernel
 import NBDProtocol
+import Relay
 import Supervision
 import Synchronization
 import Systemd
@@ -61,7 +62,11 @@ final class NetlinkSupervisionLab: Sendable {
         let copies = sockets.compactMap { OpenFile.duplicating($0.number) }
         state.kept.withLock { $0[index] = copies.isEmpty ? nil : copies }
       },
-      makeDevice: { spec in NetlinkDevice(name: spec.name, selection: spec.device, kernel: kernel) })
+      makeDevice: { spec in
+        let device = NetlinkDevice(
+          name: spec.name, selection: spec.device, kernel: kernel, peer: spec.isRelayed ? .relay : .server)
+        return spec.isRelayed ? RelayedDevice(device, spec, budget: RelayBudget(bytes: 1 << 20)) : device
+      })
     let process = Process(kernel, supervisor)
     processes.withLock { $0.append(process) }
     let links = keepingLinks ? kept : [:]
@@ -78,6 +83,7 @@ final class NetlinkSupervisionLab: Sendable {
   ) throws -> AttachmentSpec {
     var spec = AttachmentSpec(name: name, servers: [try ServerURI(parsing: uri)])
     spec.device = .index(device)
+    spec.datapath = .direct
     spec.retry = RetryPolicy(initial: .milliseconds(1), maximum: .milliseconds(20))
     adjust(&spec)
     return spec
