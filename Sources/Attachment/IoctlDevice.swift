@@ -198,6 +198,8 @@ package final class IoctlDevice: KernelDevice {
     // for the requests in flight before it changes a limit, and that ends those which the lost link left (seen to hang
     // for ever on 6.12).
     defer { if let changedFrom { try? registry.sysfs.setLargestRequest(of: index, kibibytes: changedFrom) } }
+    // The number keeps that too, and its next user by netlink could not undo it (block/ioctl.c, blkdev_roset).
+    defer { if parameters.flags.contains(.readOnly) { try? device.setReadOnly(false) } }
     try device.setSocket(socket.number)
     // From here on the device is this thread's, and only now may it be cleared.
     defer { try? device.clearSocket() }

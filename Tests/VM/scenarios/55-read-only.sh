@@ -11,8 +11,12 @@ config we-say <<'YAML'
 uri: nbd://127.0.0.1:10810
 read-only: true
 YAML
+config classic <<'YAML'
+uri: nbd://127.0.0.1:10809
+kernel-interface: ioctl
+YAML
 reload
-for name in server-says we-say; do
+for name in server-says we-say classic; do
   wait_state "$name" attached
   device=$(device_of "$name")
   equal "read-only of $name in the kernel" "$(blockdev --getro "$device")" 1
@@ -20,17 +24,21 @@ for name in server-says we-say; do
   status_is 1 dd if=/dev/zero of="$device" bs=4096 count=1 oflag=direct conv=notrunc
 done
 
-# A device that was read-only is writable for its next user.
-remove_config server-says
-remove_config we-say
+# A device that was read-only is writable for its next user, whatever the interface of either.
+declare -A devices
+for name in we-say classic; do devices[$name]=$(device_of $name); done
+for name in server-says we-say classic; do remove_config $name; done
 reload
-wait_state server-says stopped
-wait_state we-say stopped
-config again <<YAML
+for name in server-says we-say classic; do wait_state $name stopped; done
+for name in we-say classic; do
+  config after-$name <<YAML
 uri: nbd://127.0.0.1:10810
-device: $device
+device: ${devices[$name]}
 YAML
+done
 reload
-wait_state again attached
-equal "read-only of the next user" "$(blockdev --getro "$device")" 0
-status_is 0 dd if=/dev/zero of="$device" bs=4096 count=1 oflag=direct conv=notrunc
+for name in we-say classic; do
+  wait_state after-$name attached
+  equal "read-only of the next user" "$(blockdev --getro "${devices[$name]}")" 0
+  status_is 0 dd if=/dev/zero of="${devices[$name]}" bs=4096 count=1 oflag=direct conv=notrunc
+done
