@@ -25,6 +25,8 @@ package actor Supervisor {
     var chronicle = Chronicle()
     var phase = Phase.running
 
+    /// Its device takes new links while it is in use: every bound one but a classic one without a relay.
+    var isRenewable: Bool { boundIndex != nil || report.datapath == .relay }
     var isDeferred: Bool {
       if case .deferred = phase { true } else { false }
     }
@@ -137,7 +139,7 @@ package actor Supervisor {
     }
     let plan = Plan(
       declared: declared.filter { !stoppedByOperator.contains($0.name) }, running: running,
-      renewable: Set(entries.filter { $0.value.boundIndex != nil }.keys))
+      renewable: Set(entries.filter(\.value.isRenewable).keys))
     for (name, action) in plan.actions.sorted(by: { $0.key < $1.key }) { apply(action, to: name) }
     for (name, entry) in entries {
       if case .leaving(.some) = entry.phase, plan.actions[name] == nil { entries[name]?.phase = .leaving(next: nil) }
@@ -193,7 +195,7 @@ package actor Supervisor {
 
   /// An export that has grown is seen at a reload too: asked for beside the links, which stay where nothing has changed.
   private func renewIfGrown(_ name: String) {
-    guard let entry = entries[name], entry.boundIndex != nil, entry.report.state == .attached,
+    guard let entry = entries[name], entry.isRenewable, entry.report.state == .attached,
       // Another size than the declared one would be refused.
       entry.spec.expectedSize == nil, let size = entry.report.size, let blockSize = entry.report.blockSize,
       let server = (entry.spec.servers + [moves[name]?.server].compactMap { $0 })
