@@ -188,67 +188,152 @@ take() {
   at_end nbd-client -d "$1"
 }
 
-# mounted DEVICE: mounts it on a folder of its own; prints the folder.
+# mounted DEVICE [NAME]: mounts it on a folder of its own; prints the folder.
 mounted() {
-  mkdir --parents "$work/mount"
-  mount "$1" "$work/mount"
-  echo "$work/mount"
+  local folder=$work/mount${2+-$2}
+  mkdir --parents "$folder"
+  mount "$1" "$folder"
+  echo "$folder"
 }
 
-# verify_file IMAGE PATH LOG: what the writer noted as written is in the file PATH of the file system in a server's IMAGE.
+# verify_file IMAGE [PATH LOG]...: what the writer noted as written is in the file PATH of the file system in a server's
+# IMAGE.
 verify_file() {
   mkdir --parents "$work/server-side"
   mount -o loop,ro "$1" "$work/server-side"
-  ./writer verify "$work/server-side/$2" "$3"
+  shift
+  while (($#)); do
+    ./writer verify "$work/server-side/$1" "$2"
+    shift 2
+  done
   umount "$work/server-side"
 }
 
 # ---- Load
 
-declare -a load=() # pids of the writers
+declare -A loads=()        # attachment -> pids of its writers
+declare -A load_folders=() # attachment -> where its file system is mounted
+declare -a returns=()      # `TIME WHAT`: from when on I/O could go on
 
-# start_load DEVICE: a file system, mounted, with a writer that calls fsync and two that write with O_DIRECT, so that
-# requests are in flight at every moment.
+# start_load NAME...: on each attachment's device a file system, mounted, with a writer that calls fsync and two that write
+# with O_DIRECT, so that requests are in flight at every moment.
 start_load() {
-  rm --force "$work"/{synced,direct1,direct2} # of an earlier load
-  mkfs.ext4 -q "$1"
-  load_folder=$(mounted "$1")
-  load=()
-  ./writer append "$load_folder/synced" "$work/synced" & load+=($!)
-  ./writer append "$load_folder/direct1" "$work/direct1" --direct & load+=($!)
-  ./writer append "$load_folder/direct2" "$work/direct2" --direct & load+=($!)
-  at_end end_writers
+  local name folder
+  for name in "$@"; do
+    mkfs.ext4 -q "$(device_of "$name")"
+    folder=$(mounted "$(device_of "$name")" "$name")
+    load_folders[$name]=$folder
+    writers "$name" synced "$folder/synced" "" direct1 "$folder/direct1" --direct direct2 "$folder/direct2" --direct
+  done
   eventually 60 "all writers write" load_flows
 }
 
-load_flows() { [[ -s $work/synced && -s $work/direct1 && -s $work/direct2 ]]; }
-
-end_writers() {
-  for pid in "${load[@]}"; do kill -TERM "$pid" 2>/dev/null; done
-  load=()
+# start_raw_load NAME...: the same without a file system: two writers on each device, in the first 16 MiB and after.
+start_raw_load() {
+  local name device
+  for name in "$@"; do
+    device=$(device_of "$name")
+    writers "$name" raw1 "$device" "--direct --start 0 --places 4096" raw2 "$device" "--direct --start 4096 --places 512"
+  done
+  eventually 60 "all writers write" load_flows
 }
 
-# load_goes_on: every writer has written something new since now.
+# writers NAME [LABEL TARGET OPTIONS]...: each writes to its target, its log is $work/NAME.LABEL. Together they leave time to
+# others.
+writers() {
+  local name=$1
+  shift
+  loads[$name]=
+  rm --force "$work/$name".{synced,direct,raw}*
+  ((${#loads[@]} > 1)) || at_end end_writers
+  while (($#)); do
+    # shellcheck disable=SC2086 # several options
+    ./writer append "$2" "$work/$name.$1" --pause 0.03 $3 &
+    loads[$name]+=" $!"
+    shift 3
+  done
+}
+
+# logs_of NAME...: the logs of its writers, one a line.
+logs_of() {
+  local name
+  for name in "$@"; do find "$work" -maxdepth 1 -name "$name.synced" -o -name "$name.direct?" -o -name "$name.raw?"; done
+}
+
+load_flows() {
+  local log
+  for log in $(logs_of "${!loads[@]}"); do [[ -s $log ]] || return 1; done
+}
+
+end_writers() {
+  # shellcheck disable=SC2048 # several pids in each
+  for pid in ${loads[*]}; do kill -TERM "$pid" 2>/dev/null; done
+  loads=()
+}
+
+# load_goes_on [NAME...]: every writer, or those of these attachments, has written something new since now.
 load_goes_on() {
-  local log before
-  for log in synced direct1 direct2; do
-    before=$(wc --lines <"$work/$log")
-    eventually 60 "the writer of $log goes on" longer_than "$work/$log" $((before + 4))
+  local log logs before=()
+  (($#)) || set -- "${!loads[@]}"
+  mapfile -t logs < <(logs_of "$@")
+  for log in "${logs[@]}"; do before+=($(($(wc --lines <"$log") + 4))); done
+  for log in "${logs[@]}"; do
+    eventually 60 "the writer of ${log##*/} goes on" longer_than "$log" "${before[0]}"
+    before=("${before[@]:1}")
   done
 }
 
 longer_than() { (($(wc --lines <"$1") > $2)); }
 
-# end_load WHAT IMAGE: no writer has seen an error, and what they wrote is in the server's IMAGE. Notes the longest stall.
+# returned WHAT: what stood in the way of I/O goes away now; end_load notes how long it took from here until I/O went on.
+returned() { returns+=("$(cut --delimiter=' ' --fields=1 /proc/uptime) $*"); }
+
+# end_load WHAT NAME IMAGE: no writer of the attachment has seen an error, and what they wrote is in the server's IMAGE.
+# Notes the longest stall.
 end_load() {
-  local pid log stalls=()
-  for pid in "${load[@]}"; do kill -TERM "$pid"; done
-  for pid in "${load[@]}"; do wait "$pid" || fail "a writer saw an error: $(awk '$5 != 0' "$work"/{synced,direct1,direct2} | head --lines=2)"; done
-  load=()
-  for log in synced direct1 direct2; do stalls+=("$(./writer longest "$work/$log")"); done
-  figure "$1: longest stall" "$(printf '%s\n' "${stalls[@]}" | sort --numeric-sort | tail --lines=1) s"
-  umount "$load_folder"
-  for log in synced direct1 direct2; do verify_file "$2" "$log" "$work/$log"; done
+  local pid log logs stalls number pairs=()
+  for pid in ${loads[$2]}; do kill -TERM "$pid"; done
+  for pid in ${loads[$2]}; do
+    wait "$pid" || fail "a writer of $2 saw an error: $(logs_of "$2" | xargs awk '$5 != 0' | head --lines=2)"
+  done
+  unset "loads[$2]"
+  mapfile -t logs < <(logs_of "$2")
+  mapfile -t stalls < <(./writer stalls "${logs[@]}" --after "${returns[@]%% *}")
+  figure "$1: $2: longest stall" "${stalls[0]} s"
+  for number in "${!returns[@]}"; do
+    figure "$1: $2: ${returns[$number]#* }: I/O goes on after" "${stalls[$((number + 1))]} s"
+  done
+  if [[ ${load_folders[$2]-} ]]; then
+    umount "${load_folders[$2]}"
+    status_is 0 fsck.ext4 -fn "$(device_of "$2")"
+    for log in "${logs[@]}"; do pairs+=("${log##*.}" "$log"); done
+    verify_file "$3" "${pairs[@]}"
+  else
+    ./writer verify "$3" "$work/$2.raw1" --start 0 --places 4096
+    [[ ! -e $work/$2.raw2 ]] || ./writer verify "$3" "$work/$2.raw2" --start 4096 --places 512
+  fi
+}
+
+# ---- Memory
+
+# memory_figures WHAT [idle]: of the daemon with all its attachments idle, and at most while 1 MiB was written to each,
+# without a flush.
+memory_figures() {
+  local pid
+  pid=$(daemon_pid)
+  of_daemon() { awk -v name="$1:" '$1 == name { print $2 }' "/proc/$pid/status"; }
+  figure "$1, idle" "$(of_daemon VmRSS) kB, $(of_daemon RssAnon) kB of it its own, $(of_daemon Threads) threads, $(find "/proc/$pid/fd" -mindepth 1 | wc --lines) descriptors"
+  [[ -z ${2-} ]] || return 0
+  echo 5 >"/proc/$pid/clear_refs"
+  nbdattach status --json | jq --raw-output '.attachments[].device' | xargs python3 -c '
+import mmap, os, sys
+page = mmap.mmap(-1, 1 << 20)
+for device in sys.argv[1:]:
+    descriptor = os.open(device, os.O_WRONLY | os.O_DIRECT)
+    os.pwrite(descriptor, page, 0)
+    os.close(descriptor)
+'
+  figure "$1, 1 MiB written to each" "$(of_daemon VmHWM) kB at most"
 }
 
 # ---- End

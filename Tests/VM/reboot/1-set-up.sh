@@ -1,4 +1,4 @@
-# a file system in fstab, by its stable name, is mounted; what is written to it is there after a reboot
+# file systems in fstab, by their stable names, are mounted; what is written to them is there after a reboot
 # Power-off: 30
 
 cleanup() { :; } # the next boot needs it all
@@ -22,9 +22,14 @@ uri: nbd://10.0.2.2:$port/$name
 retry: { initial: 500ms, maximum: 2s }
 YAML
 done
+config classic <<YAML
+uri: nbd://10.0.2.2:$port/classic
+kernel-interface: ioctl
+device: /dev/nbd9
+retry: { initial: 500ms, maximum: 2s }
+YAML
 reload
-wait_state data attached
-wait_state parts attached
+for name in data parts classic; do wait_state $name attached; done
 
 # The line as the manual page has it.
 line=$(zcat /usr/share/man/man5/nbdattach.yaml.5.gz | grep '^/dev/disk/by-nbd/data')
@@ -37,5 +42,14 @@ systemctl daemon-reload
 status_is 0 systemctl start "$(systemd-escape --path --suffix=mount "$folder")"
 equal "the unit that the mount requires" "$(systemctl is-active nbdattach@data.service)" active
 
+# The same for a device of the classic interface, which has no other name.
+line=${line//data/classic}
+echo "${line/\/dev\/disk\/by-nbd\/classic/\/dev\/nbd9}" >>/etc/fstab
+mkfs.ext4 -q /dev/nbd9
+mkdir --parents "${folder/data/classic}"
+systemctl daemon-reload
+status_is 0 systemctl start "$(systemd-escape --path --suffix=mount "${folder/data/classic}")"
+
 for number in 1 2 3 4; do head --bytes=2M /dev/urandom >"$folder/file$number"; done
 (cd "$folder" && sha256sum file* >/root/checksums)
+cp "$folder"/file* "${folder/data/classic}"

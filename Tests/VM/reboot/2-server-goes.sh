@@ -1,4 +1,4 @@
-# after a boot the file system is mounted and right, and stays mounted while the daemon restarts and the server returns
+# after a boot the file systems are mounted and right, and stay mounted while the server returns, one also while the daemon restarts
 # Power-off: 60
 
 cleanup() { :; } # the shutdown finds a mounted file system, and no server
@@ -25,7 +25,8 @@ equal "errors in the kernel log of the boot before" \
 # ---- The boot
 
 eventually 90 "the file system is mounted at boot" systemctl is-active --quiet "$mount_unit"
-(cd /srv/data && sha256sum --check --quiet /root/checksums)
+eventually 90 "that of the classic interface too" systemctl is-active --quiet srv-classic.mount
+for folder in /srv/data /srv/classic; do (cd $folder && sha256sum --check --quiet /root/checksums); done
 eventually 60 "there is a link for the partition" test -b /dev/disk/by-nbd/parts-part1
 equal "the link" "$(readlink --canonicalize /dev/disk/by-nbd/data)" "$(device_of data)"
 equal "the partition's link" "$(readlink --canonicalize /dev/disk/by-nbd/parts-part1)" "$(device_of parts)p1"
@@ -33,37 +34,48 @@ equal "size of the partition" "$(size_of /dev/disk/by-nbd/parts-part1)" $((8192 
 eventually 60 "the boot is done" systemctl is-active --quiet multi-user.target
 equal "failed units" "$(systemctl list-units --failed --plain --no-legend)" ""
 
-# ---- Restart of the daemon, and return of the server
+# ---- Return of the server, and restart of the daemon
 
 # Each is made anew when a unit stops, however shortly.
-spells() { systemctl show --property=Id,ActiveState,ActiveEnterTimestampMonotonic "$mount_unit" "$holder" "$device_unit"; }
-before=$(spells)
-equal "active units" "$(grep --count ActiveState=active <<<"$before")" 3
+spells() { systemctl show --property=Id,ActiveState,ActiveEnterTimestampMonotonic "$@"; }
+units=("$mount_unit" "$holder" "$device_unit")
+classic_units=(srv-classic.mount nbdattach@classic.service dev-nbd9.device)
+before=$(spells "${units[@]}" "${classic_units[@]}")
+equal "active units" "$(grep --count ActiveState=active <<<"$before")" 6
 
+mark data classic
+echo kill >/dev/virtio-ports/vm.request
+for name in data classic; do wait_state $name reconnecting; done
+writers=()
+for folder in /srv/data /srv/classic; do
+  dd if=/dev/zero of=$folder/held bs=4k count=8 oflag=direct status=none &
+  writers+=($!)
+done
+sleep 3
+for writer in "${writers[@]}"; do require "the write waits" kill -0 "$writer"; done
+require "the link is there meanwhile" test -b /dev/disk/by-nbd/data
+echo start >/dev/virtio-ports/vm.request
+for name in data classic; do wait_state $name attached; done
+for writer in "${writers[@]}"; do wait "$writer"; done
+udevadm settle
+equal "the units after the server's return" "$(spells "${units[@]}" "${classic_units[@]}")" "$before"
+
+before=$(spells "${units[@]}")
+umount /srv/classic # the classic interface has nothing that outlives the daemon
 systemctl restart "$daemon"
 wait_state data attached
 equal "losses after the restart" "$(status_of data .losses)" 0
 dd if=/dev/urandom of=/srv/data/more bs=4k count=32 oflag=direct status=none
-equal "the units after the restart" "$(spells)" "$before"
-
-mark data
-echo kill >/dev/virtio-ports/vm.request
-wait_state data reconnecting
-dd if=/dev/zero of=/srv/data/held bs=4k count=8 oflag=direct status=none &
-writer=$!
-sleep 3
-require "the write waits" kill -0 "$writer"
-require "the link is there meanwhile" test -b /dev/disk/by-nbd/data
-echo start >/dev/virtio-ports/vm.request
-wait_state data attached
-wait "$writer"
-udevadm settle
-equal "the units after the server's return" "$(spells)" "$before"
+equal "the units after the restart" "$(spells "${units[@]}")" "$before"
 (cd /srv/data && sha256sum more >>/root/checksums && sync && sha256sum --check --quiet /root/checksums)
+wait_state classic attached
+systemctl start srv-classic.mount
 
 # ---- Shutdown without the server, with something yet to be written
 
-mark data
+# In files that are there, so that nothing has to be read for it.
+for folder in /srv/data /srv/classic; do dd if=/dev/zero of=$folder/lost bs=64k count=16 conv=fsync status=none; done
+mark data classic
 echo kill >/dev/virtio-ports/vm.request
-wait_state data reconnecting
-dd if=/dev/zero of=/srv/data/lost bs=64k count=16 status=none
+for name in data classic; do wait_state $name reconnecting; done
+for folder in /srv/data /srv/classic; do dd if=/dev/zero of=$folder/lost bs=64k count=16 conv=notrunc status=none; done

@@ -6,8 +6,10 @@ cleanup() { :; } # the shutdown is as it is with a mounted file system
 # ---- How the boot before was shut down
 
 journalctl --boot=-1 --output=short-monotonic >/out/former-boot.txt
-require "the daemon said that it ended the wait for the server" \
-  grep --quiet 'data: its server is gone, and I/O that waits for it fails now' /out/former-boot.txt
+for name in data classic; do
+  require "the daemon said that it ended the wait for the server of $name" \
+    grep --quiet "$name: its server is gone, and I/O that waits for it fails now" /out/former-boot.txt
+done
 equal "what systemd had to end" "$(grep --ignore-case -E 'systemd\[1\]: .*(timed out|sigkill)' /out/former-boot.txt || true)" ""
 
 # ---- The boot
@@ -19,5 +21,6 @@ matches "state of the attachment" "$(status_of data .state)" '^(waiting|connecti
 
 echo start >/dev/virtio-ports/vm.request
 wait_state data attached
-eventually 60 "the file system is mounted" systemctl is-active --quiet srv-data.mount
+for name in data classic; do eventually 60 "the file system $name is mounted" systemctl is-active --quiet srv-$name.mount; done
 (cd /srv/data && sha256sum --check --quiet /root/checksums)
+(cd /srv/classic && sha256sum --check --quiet <(grep file /root/checksums))

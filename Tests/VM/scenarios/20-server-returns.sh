@@ -1,4 +1,4 @@
-# classic interface: a server that is killed and comes back: the device comes back under the same number, and no acknowledged write is lost
+# classic interface, direct: a server that is killed and comes back: the device comes back under the same number, and no acknowledged write is lost
 
 start_daemon
 image=$(disk_file image 64M)
@@ -7,6 +7,7 @@ serve
 config data <<'YAML'
 uri: nbd://127.0.0.1
 kernel-interface: ioctl
+datapath: direct
 retry: { initial: 100ms, maximum: 1s }
 YAML
 reload

@@ -1,4 +1,4 @@
-# classic interface: a server that is stopped in an orderly way, and a file system that is unmounted before: nothing is lost
+# classic interface, direct: a server that is stopped in an orderly way, and a file system that is unmounted before: nothing is lost
 
 start_daemon
 image=$(disk_file image 64M)
@@ -8,6 +8,7 @@ serve
 config data <<YAML
 uri: nbd+unix:///?socket=$socket
 kernel-interface: ioctl
+datapath: direct
 retry: { initial: 100ms, maximum: 1s }
 YAML
 reload

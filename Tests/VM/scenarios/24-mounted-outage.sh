@@ -1,4 +1,4 @@
-# classic interface: a server that is lost under a mounted file system: the device comes back when the file system is unmounted
+# classic interface, direct: a server that is lost under a mounted file system: the device comes back when the file system is unmounted
 
 start_daemon
 image=$(disk_file image 64M)
@@ -7,6 +7,7 @@ serve
 config data <<'YAML'
 uri: nbd://127.0.0.1
 kernel-interface: ioctl
+datapath: direct
 retry: { initial: 100ms, maximum: 1s }
 YAML
 reload

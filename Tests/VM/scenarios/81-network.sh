@@ -1,5 +1,5 @@
 # a reset connection, and a network that swallows everything: no error, no record lost
-# Time limit: 300
+# Time limit: 400
 
 start_daemon
 image=$(disk_file image 128M)

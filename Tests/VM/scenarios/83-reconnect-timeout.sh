@@ -1,46 +1,66 @@
-# I/O fails only after the time that the operator chose, also what was under way, and succeeds again later
+# I/O fails only after the time that the operator chose, also what was under way, and succeeds again later; by the relay on both kernel interfaces, and direct
+# Time limit: 400
 
 start_daemon
-image=$(disk_file image 64M)
-serve() { start_server disk 10809 nbdkit -f -t 1 -p 10809 file "$image"; }
+mkdir "$work/exports"
+for name in relay classic direct; do truncate --size=64M "$work/exports/$name"; done
+serve() { start_server disk 10809 nbdkit -f -t 1 -p 10809 file dir="$work/exports"; }
 serve
-config data <<'YAML'
-uri: nbd://127.0.0.1
-reconnect-timeout: 5s
-retry: { maximum: 1s }
+# declare_them [KEYS]
+declare_them() {
+  config_file timeouts <<YAML
+attachments:
+  relay: { uri: "nbd://127.0.0.1/relay", retry: { maximum: 1s } ${1-} }
+  classic: { uri: "nbd://127.0.0.1/classic", kernel-interface: ioctl, retry: { maximum: 1s } ${1-} }
+  direct: { uri: "nbd://127.0.0.1/direct", datapath: direct, retry: { maximum: 1s } ${1-} }
 YAML
-reload
-wait_state data attached
-device=$(device_of data)
-./writer append "$device" "$work/log" --direct --seconds 45 --go-on &
-writer=$!
+  reload
+}
+names=(relay classic direct)
+declare_them ", reconnect-timeout: 5s"
+for name in "${names[@]}"; do wait_state "$name" attached; done
+declare -A devices pids
+for name in "${names[@]}"; do
+  devices[$name]=$(device_of "$name")
+  ./writer append "${devices[$name]}" "$work/$name" --direct --pause 0.02 --go-on &
+  pids[$name]=$!
+done
 sleep 2
 kill_server disk
-wait_state data reconnecting
-wait_state data waiting 30
-failed() { awk '$5 != 0 { found = 1 } END { exit !found }' "$work/log"; }
-eventually 20 "the writer sees an error" failed
-require "the first error did not come before 4 s" awk '$5 != 0 { exit $4 < 4 }' "$work/log"
+for name in "${names[@]}"; do wait_state "$name" reconnecting; done
+for name in "${names[@]}"; do wait_state "$name" waiting 30; done
+failed() { awk '$5 != 0 { found = 1 } END { exit !found }' "$work/$1"; }
+for name in "${names[@]}"; do
+  eventually 20 "the writer of $name sees an error" failed "$name"
+  require "the first error of $name did not come before 4 s" awk '$5 != 0 { exit $4 < 4 }' "$work/$name"
+done
 serve
-wait_state data attached
-equal "device" "$(device_of data)" "$device"
-! wait "$writer" || fail "the writer saw no error"
-require "the last record was written" awk '{ last = $5 } END { exit last != 0 }' "$work/log"
-./writer verify "$image" "$work/log"
+for name in "${names[@]}"; do wait_state "$name" attached; done
+sleep 2
+for name in "${names[@]}"; do kill -TERM "${pids[$name]}"; done
+for name in "${names[@]}"; do
+  equal "device of $name" "$(device_of "$name")" "${devices[$name]}"
+  ! wait "${pids[$name]}" || fail "the writer of $name saw no error"
+  require "the last record of $name was written" awk '{ last = $5 } END { exit last != 0 }' "$work/$name"
+  ./writer verify "$work/exports/$name" "$work/$name"
+done
 
 # With its timers as they were, the next outage is held, and now for ever.
-config data <<'YAML'
-uri: nbd://127.0.0.1
-retry: { maximum: 1s }
-YAML
-reload
-mark data
-./writer append "$device" "$work/log2" --direct --seconds 10 &
-writer=$!
+declare_them
+mark "${names[@]}"
+for name in "${names[@]}"; do
+  ./writer append "${devices[$name]}" "$work/$name" --direct --pause 0.02 &
+  pids[$name]=$!
+done
 sleep 1
 kill_server disk
-wait_state data reconnecting
-sleep 1
+for name in "${names[@]}"; do wait_state "$name" reconnecting; done
+sleep 6
 serve
-wait_state data attached
-wait "$writer" || fail "the writer saw an error in the second, short outage"
+for name in "${names[@]}"; do wait_state "$name" attached; done
+sleep 1
+for name in "${names[@]}"; do
+  kill -TERM "${pids[$name]}"
+  wait "${pids[$name]}" || fail "the writer of $name saw an error in the second outage"
+  ./writer verify "$work/exports/$name" "$work/$name"
+done

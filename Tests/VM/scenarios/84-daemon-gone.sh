@@ -1,43 +1,53 @@
-# the daemon is killed, restarted and upgraded under load: the device stays, no error, no record lost
-# Time limit: 420
+# the daemon is killed, restarted and upgraded under load: the devices stay, no error, no record lost; by the relay, and direct
+# Time limit: 600
 
 start_daemon
-image=$(disk_file image 128M)
-serve() { start_server disk 10809 nbdkit -f -t 1 -p 10809 file "$image"; }
+mkdir "$work/exports"
+for name in relay direct; do truncate --size=128M "$work/exports/$name"; done
+serve() { start_server disk 10809 nbdkit -f -t 1 -p 10809 file dir="$work/exports"; }
 serve
-config data <<'YAML'
-uri: nbd://127.0.0.1
+config_file gone <<'YAML'
+attachments:
+  relay: { uri: "nbd://127.0.0.1/relay" }
+  direct: { uri: "nbd://127.0.0.1/direct", datapath: direct }
 YAML
 reload
-wait_state data attached
-device=$(device_of data)
-start_load "$device"
+attached() { for name in relay direct; do wait_state $name attached; done; }
+attached
+device=$(device_of relay)
+start_load relay direct
 
 killed=$(daemon_pid)
+returned "daemon killed"
 kill -KILL "$killed"
-wait_state data attached
+attached
 require "it is another process" test "$(daemon_pid)" != "$killed"
-require "the journal says that the device was taken over" journal_says "taken over"
+require "the journal says that the devices were taken over" journal_says "taken over"
 load_goes_on
 
+returned "daemon restarted"
 systemctl restart "$daemon"
-wait_state data attached
-equal "losses after the restart" "$(status_of data .losses)" 0
-equal "links" "$(status_of data .links)" 1
-require "the links' sockets were kept for the next process" test -z "$(entries NBD_ATTACHMENT=data | grep 'without their sockets')"
+attached
+for name in relay direct; do equal "losses of $name after the restart" "$(status_of $name .losses)" 0; done
+equal "links" "$(status_of direct .links)" 1
+require "the links' sockets were kept for the next process" test -z "$(entries NBD_ATTACHMENT=direct | grep 'without their sockets')"
 load_goes_on
 
 # The server goes while nobody watches, and comes back after the daemon.
 systemctl kill --signal=SIGSTOP "$daemon"
 kill_server disk
 systemctl kill --signal=SIGKILL "$daemon"
-wait_state data reconnecting
+wait_state direct reconnecting
+eventually 20 "relay has no server" test "$(status_of relay .links)" = 0
+mark relay
+returned "daemon and server killed"
 serve
-wait_state data attached
+attached
 load_goes_on
 
+returned "package installed again"
 apt-get install --yes --quiet=2 --reinstall ./nbdattach.deb >"$work/apt.log" 2>&1
-wait_state data attached
+attached
 load_goes_on
-equal "device" "$(device_of data)" "$device"
-end_load "daemon killed, restarted, upgraded" "$image"
+equal "device" "$(device_of relay)" "$device"
+for name in relay direct; do end_load "daemon gone" $name "$work/exports/$name"; done

@@ -1,42 +1,51 @@
-# after an outage another export answers: a smaller one is refused and said, a larger one makes the device grow
-# Time limit: 240
+# after an outage another export answers: a smaller one is refused and said, a larger one makes the device grow; by the relay on both kernel interfaces, and direct
+# Time limit: 400
 
 start_daemon
-image=$(disk_file image 128M)
-other=$(disk_file other 64M)
-serve() { start_server disk 10809 nbdkit -f -t 1 -p 10809 file "$1"; }
-serve "$image"
-config data <<'YAML'
-uri: nbd://127.0.0.1
+mkdir "$work/exports" "$work/others"
+names=(relay classic direct)
+sized() { for name in "${names[@]}"; do truncate --size="$2" "$work/$1/$name"; done; }
+sized exports 128M
+sized others 64M
+serve() { start_server disk 10809 nbdkit -f -t 1 -p 10809 file dir="$work/$1"; }
+serve exports
+config_file other <<'YAML'
+attachments:
+  relay: { uri: "nbd://127.0.0.1/relay" }
+  classic: { uri: "nbd://127.0.0.1/classic", kernel-interface: ioctl }
+  direct: { uri: "nbd://127.0.0.1/direct", datapath: direct }
 YAML
 reload
-wait_state data attached
-device=$(device_of data)
-start_load "$device"
+become() { for name in "${names[@]}"; do wait_state "$name" "$1"; done; }
+become attached
+declare -A devices
+for name in "${names[@]}"; do devices[$name]=$(device_of "$name"); done
+have() { for name in "${names[@]}"; do [[ $(size_of "${devices[$name]}") == $(($1 << 20)) ]] || return 1; done; }
+start_load "${names[@]}"
 
 kill_server disk
-wait_state data reconnecting
-serve "$other"
-wait_state data failed
-matches "the failure" "$(status_of data .failure.message)" 'shrank from 134217728 to 67108864'
+become reconnecting
+serve others
+become failed
+for name in "${names[@]}"; do
+  matches "the failure of $name" "$(status_of "$name" .failure.message)" 'shrank from 134217728 to 67108864'
+done
 kill_server disk
-truncate --size=160M "$image"
-serve "$image"
-wait_state data attached
+sized exports 160M
+serve exports
+become attached
 load_goes_on
-equal "size after growing" "$(size_of "$device")" $((160 << 20))
+eventually 20 "the devices have grown after the outage" have 160
 
-# It grows while the server runs: seen when asked for.
-truncate --size=192M "$image"
-nbdattach refresh data
-equal "size once refreshed" "$(size_of "$device")" $((192 << 20))
+# They grow while the server runs: seen when asked for.
+sized exports 192M
+for name in "${names[@]}"; do nbdattach refresh "$name"; done
+eventually 20 "the devices have grown once refreshed" have 192
 load_goes_on
 
 # Or at a reload.
-truncate --size=224M "$image"
+sized exports 224M
 reload
-grown() { [[ $(size_of "$device") == $((224 << 20)) ]]; }
-eventually 20 "the device has grown after a reload" grown
+eventually 20 "the devices have grown after a reload" have 224
 load_goes_on
-equal "losses" "$(status_of data .losses)" 1
-end_load "another export, then a larger one" "$image"
+for name in "${names[@]}"; do end_load "another export, then a larger one" "$name" "$work/exports/$name"; done

@@ -1,4 +1,4 @@
-# classic interface: two hundred attachments in one process
+# classic interface: twenty and two hundred attachments, with their relays, in one process
 # Time limit: 600
 
 systemctl stop "$daemon"
@@ -6,10 +6,25 @@ modprobe --remove nbd
 modprobe nbd nbds_max=256
 udevadm settle --timeout=120
 start_server disk 10809 nbdkit -f -t 1 -p 10809 memory 1M
-{
-  echo "attachments:"
-  for number in {1..200}; do echo "  many$number: { uri: \"nbd://127.0.0.1\", kernel-interface: ioctl, connect-timeout: 120s }"; done
-} | config_file many
+# declare_them COUNT
+declare_them() {
+  {
+    echo "attachments:"
+    for ((number = 1; number <= $1; number++)); do
+      echo "  many$number: { uri: \"nbd://127.0.0.1\", kernel-interface: ioctl, connect-timeout: 120s }"
+    done
+  } | config_file many
+}
+all_are_attached() { [[ $(nbdattach status --json | jq '[.attachments[] | select(.state == "attached")] | length') == "$1" ]]; }
+
+declare_them 20
+start_daemon
+eventually 60 "20 are attached" all_are_attached 20
+memory_figures "20 attachments"
+systemctl stop "$daemon"
+declare_them 200
+journalctl --sync
+cursor=$(journalctl --lines=0 --show-cursor | sed -n 's/^-- cursor: //p')
 
 began=${EPOCHREALTIME/./}
 start_daemon
@@ -22,9 +37,7 @@ figure "200 attachments: all attached after" "$(((last - began) / 1000)) ms"
 equal "attached" "$(nbdattach status --json | jq '[.attachments[] | select(.state == "attached")] | length')" 200
 equal "devices" "$(nbdattach status --json | jq '[.attachments[].device] | unique | length')" 200
 equal "processes" "$(pgrep --count --exact nbdattachd)" 1
-pid=$(daemon_pid)
-figure "200 attachments: $(grep VmRSS "/proc/$pid/status" | xargs), $(grep RssAnon "/proc/$pid/status" | xargs), $(grep Threads "/proc/$pid/status" | xargs), descriptors" \
-  "$(find "/proc/$pid/fd" -mindepth 1 | wc --lines)"
+memory_figures "200 attachments"
 began=${EPOCHREALTIME/./}
 nbdattach status >"$work/status"
 figure "200 attachments: status takes" "$(((${EPOCHREALTIME/./} - began) / 1000)) ms"

@@ -1,4 +1,4 @@
-# two hundred attachments, made on demand, lost at once, and all back
+# two hundred attachments with their relays, made on demand, lost at once, and all back
 # Time limit: 900
 
 systemctl stop "$daemon"
@@ -17,9 +17,7 @@ start_daemon
 eventually 400 "all are attached" all_are attached
 figure "200 by netlink: attached after" "$(((${EPOCHREALTIME/./} - began) / 1000)) ms"
 equal "devices" "$(nbdattach status --json | jq '[.attachments[].device] | unique | length')" 200
-pid=$(daemon_pid)
-figure "200 by netlink: $(grep VmRSS "/proc/$pid/status" | xargs), $(grep RssAnon "/proc/$pid/status" | xargs), $(grep Threads "/proc/$pid/status" | xargs), descriptors" \
-  "$(find "/proc/$pid/fd" -mindepth 1 | wc --lines)"
+memory_figures "200 by netlink" idle
 
 kill_server disk
 eventually 60 "all are reconnecting" all_are reconnecting
