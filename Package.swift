@@ -72,6 +72,13 @@ let package = Package(
     // What Tests/Benchmarks/run measures with; in no product that is shipped.
     .executableTarget(name: "nbd-load", path: "Tests/Benchmarks/nbd-load"),
     .executableTarget(name: "nbd-pump", path: "Tests/Benchmarks/nbd-pump"),
+    .executableTarget(
+      name: "relay-bench",
+      dependencies: [
+        "Attachment", "AttachmentModel", "LinuxKernel", "NBDProtocol", "Relay", "RelayModel",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Tests/Benchmarks/relay-bench", swiftSettings: settings),
 
     tests("ForgetfulServerTests", ["ForgetfulServer", "Attachment", "AttachmentModel", "LinuxKernel", "NBDProtocol"]),
     tests("NBDProtocolTests", ["NBDProtocol"]),
