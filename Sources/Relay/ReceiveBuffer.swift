@@ -5,8 +5,8 @@ import Glibc
 /// What lies before `start` may still be on its way to the kernel; `prepare` is called only when it no longer is.
 /// Concurrency model: the relay's thread alone.
 struct ReceiveBuffer {
-  /// In bytes. Larger replies make it larger, until `shrink`.
-  static let usualSize = 256 << 10
+  /// In bytes: two replies of 128 KiB lie in it without being moved. Larger ones make it larger, until `trim`.
+  static let usualSize = (256 << 10) + 4096
   /// With less room than this behind what is there, it is worth beginning at the front again.
   private static let smallRoom = 64 << 10
 
