@@ -71,7 +71,7 @@ let package = Package(
 
     // What Tests/Benchmarks/run measures with; in no product that is shipped.
     .executableTarget(name: "nbd-load", path: "Tests/Benchmarks/nbd-load"),
-    .executableTarget(name: "nbd-pump", path: "Tests/Benchmarks/nbd-pump"),
+    .executableTarget(name: "nbd-pump", dependencies: ["CGnuTLS"], path: "Tests/Benchmarks/nbd-pump"),
     .executableTarget(
       name: "relay-bench",
       dependencies: [

@@ -1,5 +1,5 @@
 // A dumb byte pump: descriptor 3 to a server and back, in one thread with poll, as good as that gets without knowing
-// anything of NBD. What a relay is measured against.
+// anything of NBD. What a relay is measured against. With --tls the way to the server is encrypted.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <err.h>
@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "tls.h"
 
 enum { BUFFER = 256 << 10 };
 
@@ -68,10 +70,21 @@ static void pump(struct direction *direction) {
   pump_out(direction);
 }
 
+static const char usage[] =
+    "usage: nbd-pump [--tls CA-FILE NAME PRIORITY] unix:PATH|tcp:HOST:PORT\n"
+    "  --tls   open the default export over TLS: NAME is what the certificate must be for, PRIORITY as GnuTLS has it";
+
 int main(int count, char **words) {
-  if (count != 2) errx(64, "usage: nbd-pump unix:PATH|tcp:HOST:PORT");
-  int near = 3, far = connect_to(words[1]);
+  int with_tls = count == 6 && strcmp(words[1], "--tls") == 0;
+  if (count != 2 && !with_tls) errx(64, "%s", usage);
+  int near = 3, far = connect_to(words[count - 1]);
   fcntl(near, F_SETFL, O_NONBLOCK);
+  if (with_tls) {
+    open_tls(far, words[2], words[3], words[4]);
+    fcntl(far, F_SETFL, O_NONBLOCK);
+    pump_tls(near, far);
+    return 0;
+  }
   fcntl(far, F_SETFL, O_NONBLOCK);
   up.from = down.to = near;
   down.from = up.to = far;
