@@ -46,6 +46,7 @@ let package = Package(
     .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
     .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
     module("LinuxKernel", ["CLinuxNBD"]),
+    module("TLS", ["CGnuTLS"]),
     module("Systemd", ["CSystemd"]),
     module("Configuration", ["AttachmentModel", "NBDProtocol", "CYAML"]),
 
@@ -68,6 +69,7 @@ let package = Package(
     .target(
       name: "ForgetfulServer", dependencies: ["AttachmentModel", "LinuxKernel", "NBDProtocol"],
       path: "Tests/ForgetfulServer", swiftSettings: settings),
+    .target(name: "CertificateLab", path: "Tests/CertificateLab", swiftSettings: settings),
 
     // What Tests/Benchmarks/run measures with; in no product that is shipped.
     .executableTarget(name: "nbd-load", path: "Tests/Benchmarks/nbd-load"),
@@ -85,6 +87,7 @@ let package = Package(
     tests("AttachmentModelTests", ["AttachmentModel", "NBDProtocol"]),
     tests("RelayModelTests", ["RelayModel", "NBDProtocol"]),
     tests("LinuxKernelTests", ["LinuxKernel"]),
+    tests("TLSTests", ["TLS", "CGnuTLS", "CertificateLab"]),
     tests("ConfigurationTests", ["Configuration", "AttachmentModel"]),
     tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),

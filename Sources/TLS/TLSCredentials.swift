@@ -1,0 +1,153 @@
+import CGnuTLS
+import Glibc
+
+/// Who we are and whom we trust, loaded and checked.
+///
+/// Immutable once made: GnuTLS allows one object in many sessions and on many threads at once.
+package final class TLSCredentials: @unchecked Sendable {
+  /// Where credentials come from. A file is a path, or `credential:NAME` for a credential of the service
+  /// (systemd.exec(5), LoadCredential=).
+  package enum Source: Equatable, Hashable, Sendable {
+    /// `authorities`: `nil` for those that the system trusts. `certificate` needs `key`.
+    case certificates(authorities: String?, certificate: String?, key: String?)
+    /// `identity`: `nil` where the file has one key only.
+    case presharedKey(file: String, identity: String?)
+  }
+
+  enum Kind {
+    case certificates(gnutls_certificate_credentials_t, ownAuthorities: Bool, hasCertificate: Bool)
+    case presharedKey(gnutls_psk_client_credentials_t, identity: String)
+  }
+
+  let kind: Kind
+
+  private init(_ kind: Kind) { self.kind = kind }
+
+  deinit {
+    switch kind {
+    case .certificates(let credentials, _, _): gnutls_certificate_free_credentials(credentials)
+    case .presharedKey(let credentials, _): gnutls_psk_free_client_credentials(credentials)
+    }
+  }
+
+  /// Reads the files, which blocks. Throws `.file` with what is wrong with one of them; a client certificate that has
+  /// expired, or is not valid yet, is wrong.
+  package static func load(_ source: Source) throws(TLSError) -> TLSCredentials {
+    switch source {
+    case .presharedKey(let file, let identity):
+      let path = try TLSCredentials.path(.presharedKeys, file)
+      let content = try Secret.reading(.presharedKeys, path)
+      return try presharedKey(try PresharedKey.find(identity, in: content, path: path), path: path)
+    case .certificates(let authorities, let certificate, let key):
+      let credentials = try unfilledCertificates()
+      if let authorities { try add(authorities: authorities, to: credentials) } else { addSystemTrust(to: credentials) }
+      if let certificate, let key { try add(certificate: certificate, key: key, to: credentials) }
+      return TLSCredentials(
+        .certificates(
+          credentials.object, ownAuthorities: authorities != nil, hasCertificate: certificate != nil && key != nil),
+        from: credentials)
+    }
+  }
+
+  /// The file that is meant by a path or by `credential:NAME`.
+  package static func path(_ file: TLSFile, _ source: String) throws(TLSError) -> String {
+    guard let name = credentialName(source) else { return source }
+    let directory = getenv("CREDENTIALS_DIRECTORY").map { String(cString: $0) }
+    guard let directory, access("\(directory)/\(name)", F_OK) == 0 else {
+      throw .file(file, path: source, .missingCredential(name, directory: directory))
+    }
+    return "\(directory)/\(name)"
+  }
+
+  /// NAME of `credential:NAME`; `nil` for a path.
+  package static func credentialName(_ source: String) -> String? {
+    let prefix = "credential:"
+    return source.hasPrefix(prefix) ? String(source.dropFirst(prefix.count)) : nil
+  }
+
+  // MARK: Certificates
+
+  /// Frees the object unless it is taken.
+  private final class Unfilled {
+    let object: gnutls_certificate_credentials_t
+    var isTaken = false
+
+    init(_ object: gnutls_certificate_credentials_t) { self.object = object }
+
+    deinit { if !isTaken { gnutls_certificate_free_credentials(object) } }
+  }
+
+  private convenience init(_ kind: Kind, from unfilled: Unfilled) {
+    unfilled.isTaken = true
+    self.init(kind)
+  }
+
+  private static func unfilledCertificates() throws(TLSError) -> Unfilled {
+    var object: gnutls_certificate_credentials_t?
+    try check(gnutls_certificate_allocate_credentials(&object))
+    guard let object else { throw .outOfStep }
+    return Unfilled(object)
+  }
+
+  private static func addSystemTrust(to credentials: Unfilled) {
+    // Without any authority nothing is trusted, and the handshake says so.
+    _ = gnutls_certificate_set_x509_system_trust(credentials.object)
+  }
+
+  private static func add(authorities: String, to credentials: Unfilled) throws(TLSError) {
+    let path = try path(.authorities, authorities)
+    let content = try Secret.reading(.authorities, path)
+    let count = content.withDatum {
+      gnutls_certificate_set_x509_trust_mem(credentials.object, &$0, GNUTLS_X509_FMT_PEM)
+    }
+    guard count > 0 else {
+      throw .file(.authorities, path: path, .unusable(count == 0 ? "there is none" : LibraryError(count).text))
+    }
+  }
+
+  private static func add(certificate: String, key: String, to credentials: Unfilled) throws(TLSError) {
+    let certificatePath = try path(.certificate, certificate)
+    let chain = try Secret.reading(.certificate, certificatePath)
+    let owner: Certificate
+    switch Certificate.list(chain) {
+    case .success(let list):
+      guard let first = list.first else { throw .file(.certificate, path: certificatePath, .unusable("there is none")) }
+      owner = first
+    case .failure(let error): throw .file(.certificate, path: certificatePath, .unusable(error.text))
+    }
+    let keyPath = try path(.key, key)
+    let secret = try Secret.reading(.key, keyPath)
+    let code = chain.withDatum { chain in
+      secret.withDatum { secret in
+        gnutls_certificate_set_x509_key_mem2(credentials.object, &chain, &secret, GNUTLS_X509_FMT_PEM, nil, 0)
+      }
+    }
+    guard code >= 0 else {
+      throw .file(
+        .key, path: keyPath,
+        code == GNUTLS_E_CERTIFICATE_KEY_MISMATCH ? .keyMismatch : .unusable(LibraryError(code).text))
+    }
+    let now = time(nil)
+    if owner.expiration < now {
+      throw .file(.certificate, path: certificatePath, .expired(Certificate.date(owner.expiration)))
+    }
+    if owner.activation > now {
+      throw .file(.certificate, path: certificatePath, .notYetValid(Certificate.date(owner.activation)))
+    }
+  }
+
+  // MARK: Pre-shared keys
+
+  private static func presharedKey(_ found: PresharedKey, path: String) throws(TLSError) -> TLSCredentials {
+    var object: gnutls_psk_client_credentials_t?
+    try check(gnutls_psk_allocate_client_credentials(&object))
+    guard let object else { throw .outOfStep }
+    // From here on the object is freed with the result.
+    let credentials = TLSCredentials(.presharedKey(object, identity: found.identity))
+    let code = found.key.withDatum {
+      gnutls_psk_set_client_credentials(object, found.identity, &$0, GNUTLS_PSK_KEY_HEX)
+    }
+    guard code >= 0 else { throw .file(.presharedKeys, path: path, .unusable(LibraryError(code).text)) }
+    return credentials
+  }
+}
