@@ -46,13 +46,13 @@ let package = Package(
     .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
     .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
     module("LinuxKernel", ["CLinuxNBD"]),
-    module("TLS", ["CGnuTLS"]),
+    module("TLS", ["AttachmentModel", "CGnuTLS"]),
     module("Systemd", ["CSystemd"]),
     module("Configuration", ["AttachmentModel", "NBDProtocol", "CYAML"]),
 
     // What runs.
     module("Relay", ["RelayModel", "NBDProtocol", "LinuxKernel", "CLinuxNBD"]),
-    module("Attachment", ["AttachmentModel", "NBDProtocol", "LinuxKernel", "Relay", "RelayModel"]),
+    module("Attachment", ["AttachmentModel", "NBDProtocol", "LinuxKernel", "Relay", "RelayModel", "TLS"]),
     module(
       "Control", ["AttachmentModel", "LinuxKernel"],
       resources: [.embedInCode("org.nbdattach.varlink"), .embedInCode("org.varlink.service.varlink")]),
@@ -87,7 +87,7 @@ let package = Package(
     tests("AttachmentModelTests", ["AttachmentModel", "NBDProtocol"]),
     tests("RelayModelTests", ["RelayModel", "NBDProtocol"]),
     tests("LinuxKernelTests", ["LinuxKernel"]),
-    tests("TLSTests", ["TLS", "CGnuTLS", "CertificateLab"]),
+    tests("TLSTests", ["TLS", "AttachmentModel", "CGnuTLS", "CertificateLab"]),
     tests("ConfigurationTests", ["Configuration", "AttachmentModel"]),
     tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),
@@ -96,7 +96,8 @@ let package = Package(
     tests(
       "AttachmentTests",
       [
-        "Attachment", "AttachmentModel", "FakeDriver", "ForgetfulServer", "LinuxKernel", "NBDProtocol", "Relay",
+        "Attachment", "AttachmentModel", "CertificateLab", "FakeDriver", "ForgetfulServer", "LinuxKernel", "NBDProtocol",
+        "Relay", "TLS",
       ]),
     // Depends on the programs, so that they are built before it runs them.
     tests("PackagingTests", ["nbdattach", "nbdattachd", "Control"]),

@@ -3,6 +3,7 @@ import Dispatch
 import Glibc
 import LinuxKernel
 package import NBDProtocol
+import TLS
 
 /// Finds a server, connects and negotiates: from a URI to what the handshake was for.
 ///
@@ -12,16 +13,31 @@ package struct Connector {
     /// In transmission: the next bytes are the kernel's.
     case link(Link)
     /// The connection has been left in order.
-    case answered(Handshake.Outcome, style: Handshake.Style?, peer: String)
+    case answered(Handshake.Outcome, Conversation)
+  }
+
+  /// How the server was spoken to.
+  package struct Conversation: Sendable {
+    /// How it greeted.
+    package let style: Handshake.Style?
+    /// The address that answered.
+    package let peer: String
+    /// Such as `TLS 1.3, AES-256-GCM`, and whether nobody looked at the certificate; `nil` in clear.
+    package let security: String?
   }
 
   package let server: ServerURI
+  private let tls: TLSSpec?
   private let scope: AttemptScope
   private let progress: (String) -> Void
 
-  /// `progress` gets each step in words, such as `connecting to 192.0.2.1 port 10809`.
-  package init(server: ServerURI, scope: AttemptScope, progress: @escaping (String) -> Void = { _ in }) {
+  /// `tls` is for a server with TLS, beside what its URI says. `progress` gets each step in words, such as
+  /// `connecting to 192.0.2.1 port 10809`.
+  package init(
+    server: ServerURI, tls: TLSSpec? = nil, scope: AttemptScope, progress: @escaping (String) -> Void = { _ in }
+  ) {
     self.server = server
+    self.tls = tls
     self.scope = scope
     self.progress = progress
   }
@@ -41,13 +57,33 @@ package struct Connector {
     scope.clearTimeout()
     scope.setDeadline(after: timeout)
     defer { scope.setDeadline(after: nil) }
-    guard !server.usesTLS else {
-      throw Failure(.negotiating, "TLS is not supported yet", hint: "use an nbd URI", advice: .giveUp)
-    }
+    let security = try await security(timeout: timeout)
     let addresses = try await addresses(timeout: timeout)
     let (socket, peer) = try await connect(to: addresses, timeout: timeout)
     progress("negotiating with \(peer)")
-    return try await negotiate(goal, over: socket, peer: "\(peer)", timeout: timeout)
+    return try await Negotiation(server: server, scope: scope, socket: socket, peer: "\(peer)", security: security)
+      .run(goal, timeout: timeout)
+  }
+
+  /// What TLS takes, loaded before the server hears of us; `nil` for a server without TLS.
+  private nonisolated(nonsending) func security(timeout: Duration) async throws(Failure) -> Negotiation.Security? {
+    guard server.usesTLS else { return nil }
+    let requirements: TLSRequirements
+    do { requirements = try TLSRequirements(server, tls) } catch { throw .securing(error) }
+    let queue = scope.queue
+    let result: Swift.Result<TLSCredentials, TLSError>
+    do {
+      result = try await scope.wait { finish in
+        let answer = QueueBound(finish)
+        CredentialStore.shared.load(requirements.credentials) { loaded in queue.async { answer.value(loaded) } }
+        return { finish(nil) }
+      }
+    } catch {
+      throw .ended(error, .negotiating, "reading the TLS credentials", after: timeout)
+    }
+    do { return Negotiation.Security(requirements: requirements, credentials: try result.get()) } catch {
+      throw .securing(error)
+    }
   }
 
   private nonisolated(nonsending) func addresses(timeout: Duration) async throws(Failure) -> [SocketAddress] {
@@ -101,55 +137,6 @@ package struct Connector {
     case .failed(let errors): throw .connecting(errors, server)
     }
   }
-
-  private nonisolated(nonsending) func negotiate(
-    _ goal: Handshake.Goal, over socket: OpenFile, peer: String, timeout: Duration
-  ) async throws(Failure) -> Result {
-    let stream = ByteStream(socket, scope: scope)
-    var handshake = Handshake(goal: goal, security: .plain)
-    do throws(NegotiationError) {
-      var step = handshake.start()
-      while true {
-        do { try await stream.write(step.send) } catch { throw .stream(error) }
-        switch step.next {
-        case .receive(let count):
-          let bytes: [UInt8]
-          do { bytes = try await stream.read(exactly: count) } catch { throw .stream(error) }
-          do { step = try handshake.received(bytes) } catch { throw .handshake(error) }
-        case .startTLS:
-          throw .handshake(.outOfStep)
-        case .finished(.transmission(let export)):
-          guard case .attach = goal else {
-            stream.writeIfPossible(handshake.farewell)
-            return .answered(.inspected(export), style: handshake.style, peer: peer)
-          }
-          return .link(Link(socket: socket, server: server, peer: peer, export: export))
-        case .finished(let outcome):
-          stream.writeIfPossible(handshake.farewell)
-          return .answered(outcome, style: handshake.style, peer: peer)
-        }
-      }
-    } catch {
-      switch error {
-      case .handshake(let error):
-        stream.writeIfPossible(handshake.farewell)
-        throw .negotiating(error, export: server.exportName)
-      case .stream(.closed), .stream(.system(SystemCallError("recv", ECONNRESET))),
-        .stream(.system(SystemCallError("send", ECONNRESET))), .stream(.system(SystemCallError("send", EPIPE))):
-        throw .negotiating(handshake.peerClosed(), export: server.exportName)
-      case .stream(.system(let error)):
-        throw Failure(.negotiating, "\(error)", errnoCode: error.code, advice: .retry)
-      case .stream(.ended(let end)):
-        stream.writeIfPossible(handshake.farewell)
-        throw .ended(end, .negotiating, "negotiating with \(peer)", after: timeout)
-      }
-    }
-  }
-}
-
-private enum NegotiationError: Error {
-  case handshake(HandshakeError)
-  case stream(ByteStream.Failure)
 }
 
 /// Carries a value through a callback of another thread back to the one queue on which it is used.

@@ -1,17 +1,22 @@
 package import AttachmentModel
 package import LinuxKernel
 package import NBDProtocol
+package import TLS
 
 /// A negotiated connection on its way into the kernel.
 package struct Link: Sendable {
   package let socket: OpenFile
+  /// What protects the connection; with it the socket itself carries ciphertext only. Who owns the link uses it, on one
+  /// thread at a time.
+  package let tls: TLSSession?
   package let server: ServerURI
   /// The address that was reached, such as `192.0.2.1 port 10809`.
   package let peer: String
   package let export: ExportInfo
 
-  package init(socket: OpenFile, server: ServerURI, peer: String, export: ExportInfo) {
+  package init(socket: OpenFile, tls: TLSSession? = nil, server: ServerURI, peer: String, export: ExportInfo) {
     self.socket = socket
+    self.tls = tls
     self.server = server
     self.peer = peer
     self.export = export

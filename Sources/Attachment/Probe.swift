@@ -6,43 +6,46 @@ package import NBDProtocol
 package actor Probe {
   package struct Answer<Value: Sendable>: Sendable {
     package let value: Value
-    /// How the server greeted.
-    package let style: Handshake.Style?
-    /// The address that answered.
-    package let peer: String
+    package let conversation: Connector.Conversation
+
+    package var style: Handshake.Style? { conversation.style }
+    package var peer: String { conversation.peer }
   }
 
   private nonisolated let executor = QueueExecutor(label: "probe")
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
   private let server: ServerURI
+  private let tls: TLSSpec?
   private let timeout: Duration
 
-  package init(_ server: ServerURI, timeout: Duration) {
+  /// `tls` is for a server with TLS, beside what its URI says.
+  package init(_ server: ServerURI, tls: TLSSpec? = nil, timeout: Duration) {
     self.server = server
+    self.tls = tls
     self.timeout = timeout
   }
 
   /// The exports that the server lists.
   package func exports() async throws(Failure) -> Answer<[ExportEntry]> {
-    let (outcome, style, peer) = try await ask(.list)
+    let (outcome, conversation) = try await ask(.list)
     guard case .exports(let entries) = outcome else { throw .unexpectedAnswer }
-    return Answer(value: entries, style: style, peer: peer)
+    return Answer(value: entries, conversation: conversation)
   }
 
   /// What the server says of the URI's export.
   package func export() async throws(Failure) -> Answer<ExportInfo> {
-    let (outcome, style, peer) = try await ask(.inspect(export: server.exportName))
+    let (outcome, conversation) = try await ask(.inspect(export: server.exportName))
     guard case .inspected(let info) = outcome else { throw .unexpectedAnswer }
-    return Answer(value: info, style: style, peer: peer)
+    return Answer(value: info, conversation: conversation)
   }
 
-  private func ask(_ goal: Handshake.Goal) async throws(Failure) -> (Handshake.Outcome, Handshake.Style?, String) {
-    let connector = Connector(server: server, scope: AttemptScope(queue: executor.queue))
-    guard case .answered(let outcome, let style, let peer) = try await connector.run(goal, timeout: timeout) else {
+  private func ask(_ goal: Handshake.Goal) async throws(Failure) -> (Handshake.Outcome, Connector.Conversation) {
+    let connector = Connector(server: server, tls: tls, scope: AttemptScope(queue: executor.queue))
+    guard case .answered(let outcome, let conversation) = try await connector.run(goal, timeout: timeout) else {
       throw .unexpectedAnswer
     }
-    return (outcome, style, peer)
+    return (outcome, conversation)
   }
 }
 

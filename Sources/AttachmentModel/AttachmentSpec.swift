@@ -73,7 +73,14 @@ package struct RetryPolicy: Equatable, Sendable, Codable {
   }
 }
 
-/// The `tls:` mapping. Paths are absolute.
+/// What is demanded of a server's certificate.
+package enum TLSVerification: String, CaseIterable, Sendable, Codable {
+  /// An authority that we trust has signed it, it is valid now, and it is for that server.
+  case full
+  case none
+}
+
+/// The `tls:` mapping. Files are absolute paths, or `credential:NAME`.
 package struct TLSSpec: Equatable, Sendable, Codable {
   package var caFile: String?
   package var certificateFile: String?
@@ -81,6 +88,9 @@ package struct TLSSpec: Equatable, Sendable, Codable {
   package var serverName: String?
   package var pskFile: String?
   package var pskIdentity: String?
+  package var verify = TLSVerification.full
+  /// GnuTLS' priority string.
+  package var priority: String?
 
   package init() {}
 }

@@ -1,3 +1,4 @@
+package import AttachmentModel
 import CGnuTLS
 import Glibc
 
@@ -5,23 +6,20 @@ import Glibc
 ///
 /// Immutable once made: GnuTLS allows one object in many sessions and on many threads at once.
 package final class TLSCredentials: @unchecked Sendable {
-  /// Where credentials come from. A file is a path, or `credential:NAME` for a credential of the service
-  /// (systemd.exec(5), LoadCredential=).
-  package enum Source: Equatable, Hashable, Sendable {
-    /// `authorities`: `nil` for those that the system trusts. `certificate` needs `key`.
-    case certificates(authorities: String?, certificate: String?, key: String?)
-    /// `identity`: `nil` where the file has one key only.
-    case presharedKey(file: String, identity: String?)
-  }
-
   enum Kind {
     case certificates(gnutls_certificate_credentials_t, ownAuthorities: Bool, hasCertificate: Bool)
     case presharedKey(gnutls_psk_client_credentials_t, identity: String)
   }
 
   let kind: Kind
+  private let stamps: [FileStamp]
+  private let expiration: time_t?
 
-  private init(_ kind: Kind) { self.kind = kind }
+  private init(_ kind: Kind, _ stamps: [FileStamp], expiration: time_t? = nil) {
+    self.kind = kind
+    self.stamps = stamps
+    self.expiration = expiration
+  }
 
   deinit {
     switch kind {
@@ -32,12 +30,13 @@ package final class TLSCredentials: @unchecked Sendable {
 
   /// Reads the files, which blocks. Throws `.file` with what is wrong with one of them; a client certificate that has
   /// expired, or is not valid yet, is wrong.
-  package static func load(_ source: Source) throws(TLSError) -> TLSCredentials {
+  package static func load(_ source: TLSRequirements.Credentials) throws(TLSError) -> TLSCredentials {
     switch source {
     case .presharedKey(let file, let identity):
       let path = try TLSCredentials.path(.presharedKeys, file)
+      let stamp = FileStamp(path)
       let content = try Secret.reading(.presharedKeys, path)
-      return try presharedKey(try PresharedKey.find(identity, in: content, path: path), path: path)
+      return try presharedKey(try PresharedKey.find(identity, in: content, path: path), path: path, stamp)
     case .certificates(let authorities, let certificate, let key):
       let credentials = try unfilledCertificates()
       if let authorities { try add(authorities: authorities, to: credentials) } else { addSystemTrust(to: credentials) }
@@ -46,8 +45,18 @@ package final class TLSCredentials: @unchecked Sendable {
         .certificates(
           credentials.object, ownAuthorities: authorities != nil, hasCertificate: certificate != nil && key != nil),
         from: credentials)
+    case .folder(let folder):
+      let certificate = "\(folder)/client-cert.pem"
+      let hasCertificate = access(certificate, F_OK) == 0
+      return try load(
+        .certificates(
+          authorities: "\(folder)/ca-cert.pem", certificate: hasCertificate ? certificate : nil,
+          key: hasCertificate ? "\(folder)/client-key.pem" : nil))
     }
   }
+
+  /// Loading again would give the same: no file has changed, and the client certificate has not expired since.
+  package var isCurrent: Bool { stamps.allSatisfy(\.isCurrent) && expiration.map { time(nil) <= $0 } ?? true }
 
   /// The file that is meant by a path or by `credential:NAME`.
   package static func path(_ file: TLSFile, _ source: String) throws(TLSError) -> String {
@@ -70,6 +79,8 @@ package final class TLSCredentials: @unchecked Sendable {
   /// Frees the object unless it is taken.
   private final class Unfilled {
     let object: gnutls_certificate_credentials_t
+    var stamps: [FileStamp] = []
+    var expiration: time_t?
     var isTaken = false
 
     init(_ object: gnutls_certificate_credentials_t) { self.object = object }
@@ -79,7 +90,7 @@ package final class TLSCredentials: @unchecked Sendable {
 
   private convenience init(_ kind: Kind, from unfilled: Unfilled) {
     unfilled.isTaken = true
-    self.init(kind)
+    self.init(kind, unfilled.stamps, expiration: unfilled.expiration)
   }
 
   private static func unfilledCertificates() throws(TLSError) -> Unfilled {
@@ -90,12 +101,14 @@ package final class TLSCredentials: @unchecked Sendable {
   }
 
   private static func addSystemTrust(to credentials: Unfilled) {
+    credentials.stamps.append(FileStamp("/etc/ssl/certs/ca-certificates.crt"))
     // Without any authority nothing is trusted, and the handshake says so.
     _ = gnutls_certificate_set_x509_system_trust(credentials.object)
   }
 
   private static func add(authorities: String, to credentials: Unfilled) throws(TLSError) {
     let path = try path(.authorities, authorities)
+    credentials.stamps.append(FileStamp(path))
     let content = try Secret.reading(.authorities, path)
     let count = content.withDatum {
       gnutls_certificate_set_x509_trust_mem(credentials.object, &$0, GNUTLS_X509_FMT_PEM)
@@ -107,6 +120,7 @@ package final class TLSCredentials: @unchecked Sendable {
 
   private static func add(certificate: String, key: String, to credentials: Unfilled) throws(TLSError) {
     let certificatePath = try path(.certificate, certificate)
+    credentials.stamps.append(FileStamp(certificatePath))
     let chain = try Secret.reading(.certificate, certificatePath)
     let owner: Certificate
     switch Certificate.list(chain) {
@@ -116,6 +130,7 @@ package final class TLSCredentials: @unchecked Sendable {
     case .failure(let error): throw .file(.certificate, path: certificatePath, .unusable(error.text))
     }
     let keyPath = try path(.key, key)
+    credentials.stamps.append(FileStamp(keyPath))
     let secret = try Secret.reading(.key, keyPath)
     let code = chain.withDatum { chain in
       secret.withDatum { secret in
@@ -127,6 +142,7 @@ package final class TLSCredentials: @unchecked Sendable {
         .key, path: keyPath,
         code == GNUTLS_E_CERTIFICATE_KEY_MISMATCH ? .keyMismatch : .unusable(LibraryError(code).text))
     }
+    credentials.expiration = owner.expiration
     let now = time(nil)
     if owner.expiration < now {
       throw .file(.certificate, path: certificatePath, .expired(Certificate.date(owner.expiration)))
@@ -138,16 +154,41 @@ package final class TLSCredentials: @unchecked Sendable {
 
   // MARK: Pre-shared keys
 
-  private static func presharedKey(_ found: PresharedKey, path: String) throws(TLSError) -> TLSCredentials {
+  private static func presharedKey(
+    _ found: PresharedKey, path: String, _ stamp: FileStamp
+  ) throws(TLSError) -> TLSCredentials {
     var object: gnutls_psk_client_credentials_t?
     try check(gnutls_psk_allocate_client_credentials(&object))
     guard let object else { throw .outOfStep }
     // From here on the object is freed with the result.
-    let credentials = TLSCredentials(.presharedKey(object, identity: found.identity))
+    let credentials = TLSCredentials(.presharedKey(object, identity: found.identity), [stamp])
     let code = found.key.withDatum {
       gnutls_psk_set_client_credentials(object, found.identity, &$0, GNUTLS_PSK_KEY_HEX)
     }
     guard code >= 0 else { throw .file(.presharedKeys, path: path, .unusable(LibraryError(code).text)) }
     return credentials
+  }
+}
+
+/// A file as it was, taken before it is read: to see whether it is another since.
+private struct FileStamp {
+  private let path: String
+  private let seen: [Int]
+
+  init(_ path: String) {
+    self.path = path
+    seen = FileStamp.look(path)
+  }
+
+  var isCurrent: Bool { FileStamp.look(path) == seen }
+
+  /// Empty where there is none.
+  private static func look(_ path: String) -> [Int] {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return [] }
+    return [
+      Int(status.st_dev), Int(truncatingIfNeeded: status.st_ino), Int(status.st_size), status.st_mtim.tv_sec,
+      status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec,
+    ]
   }
 }

@@ -1,3 +1,4 @@
+import AttachmentModel
 import CGnuTLS
 
 /// What GnuTLS' codes mean to the user.
@@ -58,7 +59,7 @@ extension TLSSession {
       GNUTLS_A_MISSING_EXTENSION:
       return .nothingInCommon(usesPresharedKey: presharedIdentity != nil)
     case GNUTLS_A_UNRECOGNIZED_NAME:
-      if let name = wishes.serverName { return .unknownServerName(name) }
+      if let name = server.name { return .unknownServerName(name) }
     default: break
     }
     return .alert(UInt8(truncatingIfNeeded: alert.rawValue), name)
@@ -87,7 +88,7 @@ extension TLSSession {
       problems.append(.notYetValid(date(chain, index, \.activation), subject: index > 0 ? chain[index].subject : nil))
     }
     if has(GNUTLS_CERT_UNEXPECTED_OWNER) {
-      problems.append(.wrongName(expected: shown(wishes.serverName ?? ""), names: chain.first?.names ?? []))
+      problems.append(.wrongName(expected: shown(server.name ?? ""), names: chain.first?.names ?? []))
     }
     if has(GNUTLS_CERT_PURPOSE_MISMATCH) { problems.append(.wrongPurpose) }
     if problems.isEmpty { problems.append(.other(statusText(status))) }

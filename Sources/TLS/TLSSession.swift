@@ -1,3 +1,4 @@
+package import AttachmentModel
 import CGnuTLS
 import Glibc
 
@@ -26,33 +27,6 @@ package final class TLSSession: @unchecked Sendable {
     case end
   }
 
-  /// What a client asks of a server.
-  package struct Wishes: Equatable, Hashable, Sendable {
-    /// Whom the server must prove to be by its certificate. A pre-shared key is a proof of its own.
-    package enum Server: Equatable, Hashable, Sendable {
-      /// Of that name, or of that literal address.
-      case named(String)
-      /// Anybody: its certificate is not looked at. The name, if any, is asked for all the same.
-      case anybody(name: String?)
-    }
-
-    package var server: Server
-    /// GnuTLS' priority string; `nil`: see `TLSPriorities`.
-    package var priorities: String?
-
-    package init(server: Server, priorities: String? = nil) {
-      self.server = server
-      self.priorities = priorities
-    }
-
-    var serverName: String? {
-      switch server {
-      case .named(let name): name
-      case .anybody(let name): name
-      }
-    }
-  }
-
   enum State: Equatable {
     /// Can become: `established`, `failed`.
     case handshaking
@@ -73,7 +47,8 @@ package final class TLSSession: @unchecked Sendable {
   let session: gnutls_session_t
   let transport: TLSTransport
   let credentials: TLSCredentials?
-  let wishes: Wishes
+  let server: TLSRequirements.Server
+  let priorities: String?
   var state = State.handshaking
   /// The server has sent data, so that it has accepted us.
   private(set) var hasReceived = false
@@ -82,13 +57,14 @@ package final class TLSSession: @unchecked Sendable {
   private let purpose: UnsafeMutablePointer<CChar>?
   private let expectation: UnsafeMutablePointer<gnutls_typed_vdata_st>
 
-  /// `socket`: connected and nonblocking, it stays the caller's and must stay open; `nil`: bytes come and go by
-  /// `feed` and `drain`. `resuming`: what `resumption` of an earlier session with the same server was.
+  /// `priorities`: `nil` for those of `TLSPriorities`. `socket`: connected and nonblocking, it stays the caller's and
+  /// must stay open; `nil`: bytes come and go by `feed` and `drain`. `resuming`: what `resumption` of an earlier session with the same server was.
   package convenience init(
-    _ credentials: TLSCredentials, _ wishes: Wishes, socket: Int32?, resuming: TLSResumption? = nil
+    _ credentials: TLSCredentials, server: TLSRequirements.Server, priorities: String? = nil, socket: Int32?,
+    resuming: TLSResumption? = nil
   ) throws(TLSError) {
     let flags = UInt32(GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL)
-    try self.init(flags: flags, credentials, wishes, socket: socket)
+    try self.init(flags: flags, credentials, server, priorities: priorities, socket: socket)
     try configure(credentials)
     if let resuming {
       // What is too old or of another version is no error: the handshake is a full one then.
@@ -97,15 +73,19 @@ package final class TLSSession: @unchecked Sendable {
   }
 
   /// Without anything set but the transport.
-  init(flags: UInt32, _ credentials: TLSCredentials?, _ wishes: Wishes, socket: Int32?) throws(TLSError) {
+  init(
+    flags: UInt32, _ credentials: TLSCredentials?, _ server: TLSRequirements.Server, priorities: String? = nil,
+    socket: Int32?
+  ) throws(TLSError) {
     var made: gnutls_session_t?
     try check(gnutls_init(&made, flags))
     guard let made else { throw .outOfStep }
     session = made
     transport = TLSTransport(descriptor: socket)
     self.credentials = credentials
-    self.wishes = wishes
-    name = wishes.serverName.flatMap { strdup($0) }
+    self.server = server
+    self.priorities = priorities
+    name = server.name.flatMap { strdup($0) }
     purpose = strdup(GNUTLS_KP_TLS_WWW_SERVER)
     expectation = .allocate(capacity: 2)
     transport.serve(made)
@@ -123,7 +103,7 @@ package final class TLSSession: @unchecked Sendable {
     case .certificates(let object, _, _):
       try setPriorities(usingPresharedKey: false)
       try check(gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, UnsafeMutableRawPointer(object)))
-      guard case .named = wishes.server else { break }
+      guard case .named = server else { break }
       guard let name else { throw .outOfStep }
       expectation.initialize(to: Self.expected(GNUTLS_DT_DNS_HOSTNAME, name))
       (expectation + 1).initialize(to: Self.expected(GNUTLS_DT_KEY_PURPOSE_OID, purpose))
@@ -149,7 +129,7 @@ package final class TLSSession: @unchecked Sendable {
   }
 
   func setPriorities(usingPresharedKey: Bool) throws(TLSError) {
-    let text = TLSPriorities.effective(wishes.priorities, usesPresharedKey: usingPresharedKey)
+    let text = TLSPriorities.effective(priorities, usesPresharedKey: usingPresharedKey)
     let code = gnutls_priority_set_direct(session, text, nil)
     if code == GNUTLS_E_INVALID_REQUEST { try TLSPriorities.check(text) }
     try check(code)

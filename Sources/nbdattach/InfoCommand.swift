@@ -18,7 +18,7 @@ struct InfoCommand: AsyncParsableCommand {
 
   func run() async throws {
     let answer = try await question.ask { probe throws(Failure) in try await probe.export() }
-    let document = ExportDocument(answer.value, style: answer.style, peer: answer.peer)
+    let document = ExportDocument(answer.value, answer.conversation)
     if question.json { return print(try prettyJSON(document)) }
     for (label, value) in document.lines { print("\(label.leftPadded(to: 12)): \(value)") }
   }
@@ -45,8 +45,10 @@ private struct ExportDocument: Encodable {
   let style: String?
   /// The address that answered.
   let peer: String
+  /// Such as `TLS 1.3, AES-256-GCM`; left out in clear.
+  let tls: String?
 
-  init(_ info: ExportInfo, style: Handshake.Style?, peer: String) {
+  init(_ info: ExportInfo, _ conversation: Connector.Conversation) {
     export = info.name
     size = info.size
     readOnly = info.flags.contains(.readOnly)
@@ -56,8 +58,9 @@ private struct ExportDocument: Encodable {
     }
     canonicalName = info.canonicalName
     description = info.description
-    self.style = style?.rawValue
-    self.peer = peer
+    style = conversation.style?.rawValue
+    peer = conversation.peer
+    tls = conversation.security
   }
 
   var lines: [(String, String)] {
@@ -72,6 +75,7 @@ private struct ExportDocument: Encodable {
     lines.append(("block size", sizes ?? "not said"))
     lines.append(("flags", flags.map { $0.trimmingPrefix("NBD_FLAG_") }.joined(separator: " ")))
     lines.append(("server", "\(peer), \(style ?? "unknown style")"))
+    lines.append(("protection", tls ?? "none"))
     return lines
   }
 }

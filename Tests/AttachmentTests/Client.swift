@@ -13,8 +13,10 @@ actor Client {
   private(set) var steps: [String] = []
 
   /// Generous, because other tests run beside this one; where a deadline is to pass it is given.
-  func link(_ server: ServerURI, timeout: Duration = .seconds(30)) async throws(Failure) -> Link {
-    let connector = Connector(server: server, scope: AttemptScope(queue: executor.queue)) { [self] step in
+  func link(
+    _ server: ServerURI, tls: TLSSpec? = nil, timeout: Duration = .seconds(30)
+  ) async throws(Failure) -> Link {
+    let connector = Connector(server: server, tls: tls, scope: AttemptScope(queue: executor.queue)) { [self] step in
       assumeIsolated { $0.steps.append(step) }
     }
     return try await connector.link(timeout: timeout)
@@ -31,7 +33,7 @@ actor Client {
   func read(_ link: Link, offset: UInt64, length: UInt32, cookie: UInt64 = 0x0123_4567_89ab_cdef) async throws
     -> [UInt8]
   {
-    let stream = ByteStream(link.socket, scope: AttemptScope(queue: executor.queue))
+    let stream = ByteStream(link.socket, tls: link.tls, scope: AttemptScope(queue: executor.queue))
     try await stream.write(Request(.read, cookie: cookie, offset: offset, length: length).bytes)
     let header = try await stream.read(exactly: SimpleReply.byteCount)
     let reply = try SimpleReply(reading: header.span.bytes)
@@ -42,13 +44,13 @@ actor Client {
 
   /// Takes leave as the kernel does.
   func disconnect(_ link: Link) {
-    let stream = ByteStream(link.socket, scope: AttemptScope(queue: executor.queue))
+    let stream = ByteStream(link.socket, tls: link.tls, scope: AttemptScope(queue: executor.queue))
     stream.writeIfPossible(Request(.disconnect, cookie: 0).bytes)
   }
 
   /// Whether the server has closed, without another byte before that.
   func isClosed(_ link: Link) async -> Bool {
-    let stream = ByteStream(link.socket, scope: AttemptScope(queue: executor.queue))
+    let stream = ByteStream(link.socket, tls: link.tls, scope: AttemptScope(queue: executor.queue))
     do {
       _ = try await stream.read(exactly: 1)
       return false

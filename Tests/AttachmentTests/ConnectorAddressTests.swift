@@ -114,16 +114,6 @@ struct ConnectorAddressTests {
     #expect(try await client.read(link, offset: 512, length: 512) == pattern(offset: 512, count: 512))
   }
 
-  @Test("TLS is refused before anything is sent")
-  func tls() async throws {
-    let listener = try Listener(onTCP: "127.0.0.1")
-    let problem = try await failure { () throws(Failure) in
-      try await Client().link(ServerURI(address: listener.address, usesTLS: true))
-    }
-    #expect(problem.message.contains("TLS"))
-    #expect(problem.advice == .giveUp)
-  }
-
   // MARK: Happy eyeballs
 
   @Test("families take turns, beginning with the first")

@@ -79,6 +79,11 @@ final class Peer: Sendable {
 
   init(_ socket: consuming FileDescriptor) { self.socket = socket }
 
+  var number: Int32 { socket.number }
+
+  /// Sends nothing more; what comes can still be received.
+  func endSending() { shutdown(socket.number, Int32(SHUT_WR)) }
+
   func send(_ bytes: [UInt8]) {
     _ = Glibc.send(socket.number, bytes, bytes.count, Int32(MSG_NOSIGNAL))
   }

@@ -69,6 +69,11 @@ final class ServerProcess: Sendable {
 
   func uri(_ export: String = "") -> ServerURI { ServerURI(address: address, exportName: export) }
 
+  /// With TLS, and these parameters.
+  func tlsURI(_ export: String = "", _ parameters: [String: String] = [:]) -> ServerURI {
+    ServerURI(address: address, exportName: export, usesTLS: true, tlsParameters: parameters)
+  }
+
   /// Sends the signal, and returns when the process is gone.
   func end(_ signal: Int32) {
     isReaped.withLock { isReaped in
@@ -90,6 +95,10 @@ final class ServerProcess: Sendable {
   static func nbdkit(
     _ arguments: String..., in directory: TemporaryDirectory? = nil
   ) async throws -> ServerProcess {
+    try await nbdkit(arguments, in: directory)
+  }
+
+  static func nbdkit(_ arguments: [String], in directory: TemporaryDirectory? = nil) async throws -> ServerProcess {
     let directory = try directory ?? TemporaryDirectory()
     let socket = "\(directory.path)/socket"
     unlink(socket)
@@ -98,6 +107,10 @@ final class ServerProcess: Sendable {
 
   /// nbdkit with these arguments, on a TCP port of `host` that was free.
   static func nbdkit(onTCP host: String, _ arguments: String...) async throws -> ServerProcess {
+    try await nbdkit(onTCP: host, arguments)
+  }
+
+  static func nbdkit(onTCP host: String, _ arguments: [String]) async throws -> ServerProcess {
     // Another program may take the port before nbdkit does.
     for _ in 0..<3 {
       let port = try freePort(host)

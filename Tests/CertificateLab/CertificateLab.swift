@@ -13,6 +13,11 @@ package enum CertificateLab {
   package struct Identity: Sendable {
     package let certificate: String
     package let key: String
+
+    package init(certificate: String, key: String) {
+      self.certificate = certificate
+      self.key = key
+    }
   }
 
   /// Whose purpose a certificate is.

@@ -1,3 +1,4 @@
+import AttachmentModel
 import CertificateLab
 import Foundation
 import Testing
@@ -6,7 +7,7 @@ import Testing
 
 @Suite("files with credentials", .requiresCertificates)
 struct CredentialFileTests {
-  private func problem(_ source: TLSCredentials.Source) -> TLSError? {
+  private func problem(_ source: TLSRequirements.Credentials) -> TLSError? {
     do throws(TLSError) {
       _ = try TLSCredentials.load(source)
       return nil
@@ -76,7 +77,7 @@ struct CredentialFileTests {
   @Test("a credential of the service is found in its directory, and missed in the user's words")
   func credentials() throws {
     let file = try CertificateLab.write("alice:00112233\n", to: "psk-credential")
-    let source = TLSCredentials.Source.presharedKey(file: "credential:psk-credential", identity: nil)
+    let source = TLSRequirements.Credentials.presharedKey(file: "credential:psk-credential", identity: nil)
     unsetenv("CREDENTIALS_DIRECTORY")
     let error = problem(source)
     #expect(error?.message == "the service has no credential `psk-credential`")

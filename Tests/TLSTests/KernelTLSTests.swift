@@ -1,3 +1,4 @@
+import AttachmentModel
 import CGnuTLS
 import CertificateLab
 import Glibc

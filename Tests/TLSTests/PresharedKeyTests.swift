@@ -1,3 +1,4 @@
+import AttachmentModel
 import CertificateLab
 import Testing
 
@@ -11,7 +12,7 @@ struct PresharedKeyTests {
     let file = try CertificateLab.write(content, to: "client.psk")
     return try TLSSession(
       TLSCredentials.load(.presharedKey(file: file, identity: identity)),
-      TLSSession.Wishes(server: .anybody(name: nil)), socket: nil)
+      server: .anybody(name: nil), socket: nil)
   }
 
   private func server(priorities: String = "NORMAL:-KX-ALL:+ECDHE-PSK:+DHE-PSK") throws -> TestServer {

@@ -1,3 +1,4 @@
+import AttachmentModel
 import CGnuTLS
 import CertificateLab
 import Glibc
@@ -7,7 +8,7 @@ import Testing
 
 /// The client of most tests: trusts the lab's authority and wants `storage1`.
 func makeClient(
-  _ server: TLSSession.Wishes.Server = .named("storage1"), authorities: CertificateLab.Identity? = nil,
+  _ server: TLSRequirements.Server = .named("storage1"), authorities: CertificateLab.Identity? = nil,
   identity: CertificateLab.Identity? = nil, priorities: String? = nil, resuming: TLSResumption? = nil,
   socket: Int32? = nil
 ) throws -> TLSSession {
@@ -16,7 +17,7 @@ func makeClient(
       authorities: (authorities ?? CertificateLab.authority.get()).certificate, certificate: identity?.certificate,
       key: identity?.key))
   return try TLSSession(
-    credentials, TLSSession.Wishes(server: server, priorities: priorities), socket: socket, resuming: resuming)
+    credentials, server: server, priorities: priorities, socket: socket, resuming: resuming)
 }
 
 func makeServer(

@@ -1,3 +1,4 @@
+import AttachmentModel
 import CGnuTLS
 import CertificateLab
 import Testing
@@ -22,7 +23,7 @@ final class TestServer {
   {
     session = try TLSSession(
       flags: UInt32(GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL), nil,
-      TLSSession.Wishes(server: .anybody(name: nil)), socket: socket)
+      .anybody(name: nil), socket: socket)
     try check(gnutls_priority_set_direct(session.session, priorities, nil))
     switch kind {
     case .certificate(let identity, let clientAuthority):

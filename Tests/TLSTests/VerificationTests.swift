@@ -1,3 +1,4 @@
+import AttachmentModel
 import CGnuTLS
 import CertificateLab
 import Testing
@@ -62,7 +63,7 @@ struct VerificationTests {
       error.message
         == "the server's certificate is signed by an authority that ca-file does not hold (CN=other-authority)")
     let credentials = try TLSCredentials.load(.certificates(authorities: nil, certificate: nil, key: nil))
-    let client = try TLSSession(credentials, TLSSession.Wishes(server: .named("storage1")), socket: nil)
+    let client = try TLSSession(credentials, server: .named("storage1"), socket: nil)
     let system = try refusal(by: client, of: CertificateLab.server)
     #expect(
       system.message

@@ -1,0 +1,26 @@
+import AttachmentModel
+import TLS
+
+/// What can go wrong between a server's agreement to TLS and a protected connection, in the operator's words.
+extension Failure {
+  static func securing(_ error: TLSError) -> Failure {
+    let code: Int32? = if case .system(_, let code) = error { code } else { nil }
+    let advice: Advice =
+      switch error.nature {
+      case .passing: .retry
+      case .final: .giveUp
+      }
+    return Failure(.negotiating, error.message, hint: error.hint, errnoCode: code, advice: advice)
+  }
+
+  static func securing(_ problem: TLSRequirements.Problem) -> Failure {
+    Failure(.negotiating, problem.message, hint: problem.hint, advice: .giveUp)
+  }
+
+  /// proto.md, "NBD_OPT_STARTTLS": what comes between the acknowledgement and TLS was put there by somebody.
+  static var injectedPlaintext: Failure {
+    Failure(
+      .negotiating, "bytes came in clear after the server had agreed to TLS",
+      hint: "somebody between may be interfering, or the server is broken", advice: .giveUp)
+  }
+}
