@@ -48,7 +48,7 @@ let package = Package(
     module("LinuxKernel", ["CLinuxNBD"]),
     module("TLS", ["AttachmentModel", "CGnuTLS"]),
     module("Systemd", ["CSystemd"]),
-    module("Configuration", ["AttachmentModel", "NBDProtocol", "CYAML"]),
+    module("Configuration", ["AttachmentModel", "NBDProtocol", "TLS", "CYAML"]),
 
     // What runs.
     module("Relay", ["RelayModel", "NBDProtocol", "LinuxKernel", "CLinuxNBD"]),
@@ -88,7 +88,7 @@ let package = Package(
     tests("RelayModelTests", ["RelayModel", "NBDProtocol"]),
     tests("LinuxKernelTests", ["LinuxKernel"]),
     tests("TLSTests", ["TLS", "AttachmentModel", "CGnuTLS", "CertificateLab"]),
-    tests("ConfigurationTests", ["Configuration", "AttachmentModel"]),
+    tests("ConfigurationTests", ["Configuration", "AttachmentModel", "CertificateLab", "TLS"]),
     tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),
     tests(

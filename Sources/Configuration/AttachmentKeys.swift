@@ -49,12 +49,14 @@ let attachmentKeys: [Key<AttachmentDraft>] = [
   .mapping(
     "tls",
     [
-      .value("ca-file", .path) { $0.setTLS(\.caFile, $1) },
-      .value("certificate-file", .path) { $0.setTLS(\.certificateFile, $1) },
-      .value("key-file", .path) { $0.setTLS(\.keyFile, $1) },
+      .value("ca-file", .credentialFile) { $0.setTLS(\.caFile, $1) },
+      .value("certificate-file", .credentialFile) { $0.setTLS(\.certificateFile, $1) },
+      .value("key-file", .credentialFile) { $0.setTLS(\.keyFile, $1) },
       .value("server-name", .text) { $0.setTLS(\.serverName, $1) },
-      .value("psk-file", .path) { $0.setTLS(\.pskFile, $1) },
+      .value("verify", .verification, standard: "full") { $0.setTLS(\.verify, $1) },
+      .value("psk-file", .credentialFile) { $0.setTLS(\.pskFile, $1) },
       .value("psk-identity", .text) { $0.setTLS(\.pskIdentity, $1) },
+      .value("priority", .priorities) { $0.setTLS(\.priority, $1) },
     ]),
   .mapping(
     "expect", isDefaultable: false,
@@ -62,10 +64,10 @@ let attachmentKeys: [Key<AttachmentDraft>] = [
 ]
 
 extension AttachmentDraft {
-  fileprivate mutating func setTLS(_ path: WritableKeyPath<TLSSpec, String?>, _ value: String) {
+  fileprivate mutating func setTLS<Value>(_ path: WritableKeyPath<TLSSpec, Value>, _ value: Value) {
     var tls = spec.tls ?? TLSSpec()
     tls[keyPath: path] = value
-    spec.tls = tls
+    spec.tls = tls == TLSSpec() ? nil : tls
   }
 }
 

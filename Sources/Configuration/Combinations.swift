@@ -2,7 +2,7 @@ import AttachmentModel
 
 extension AttachmentDraft {
   /// Reports what no single key can know: what is missing, and which keys contradict each other.
-  mutating func check(at name: Place, _ keyFiles: KeyFileInspector, _ diagnostics: inout Diagnostics) {
+  mutating func check(at name: Place, _ files: SecretFiles, _ diagnostics: inout Diagnostics) {
     guard ownKeys["uri"] != nil else {
       diagnostics.report(
         at: name, "the attachment \(spec.name.quoted()) has no `uri`", hint: "add one, such as `uri: nbd://HOST/EXPORT`"
@@ -13,7 +13,7 @@ extension AttachmentDraft {
     checkRetry(at: name, &diagnostics)
     checkDatapath(&diagnostics)
     checkKernelInterface(&diagnostics)
-    checkTLS(keyFiles, &diagnostics)
+    checkTLS(files, &diagnostics)
   }
 
   private func checkSockets(_ diagnostics: inout Diagnostics) {

@@ -1,3 +1,6 @@
+package import AttachmentModel
+package import TLS
+
 /// One file's name and content. Its name decides what it holds: `nbdattachd.yaml` is the daemon's, any other has
 /// attachments.
 package struct ConfigurationFile: Equatable, Sendable {
@@ -17,11 +20,37 @@ package struct ConfigurationFile: Equatable, Sendable {
 /// What is to be known of a file that holds a secret.
 package enum KeyFileStatus: Equatable, Sendable {
   case missing
-  /// The permission bits of a regular file.
+  /// The permission bits of a regular file that is root's or ours.
   case mode(UInt32)
+  /// It is another user's, by the number.
+  case foreign(owner: UInt32)
   /// Exists, but is no regular file, or can't be looked at; with the reason.
   case unusable(String)
 }
 
 /// Looks at a file that holds a secret, by its path.
 package typealias KeyFileInspector = @Sendable (String) -> KeyFileStatus
+
+/// Reads the files that credentials are made from, and says what is wrong with them.
+package typealias CredentialInspector = @Sendable (TLSRequirements.Credentials) -> [TLSError]
+
+/// The files with credentials, each looked at once however many attachments name it.
+final class SecretFiles {
+  private let inspectStatus: KeyFileInspector
+  private let inspectContent: CredentialInspector
+  private var problems: [TLSRequirements.Credentials: [TLSError]] = [:]
+
+  init(status: @escaping KeyFileInspector, problems: @escaping CredentialInspector) {
+    inspectStatus = status
+    inspectContent = problems
+  }
+
+  func status(of path: String) -> KeyFileStatus { inspectStatus(path) }
+
+  func problems(of source: TLSRequirements.Credentials) -> [TLSError] {
+    if let known = problems[source] { return known }
+    let found = inspectContent(source)
+    problems[source] = found
+    return found
+  }
+}

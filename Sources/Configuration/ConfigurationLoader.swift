@@ -1,3 +1,5 @@
+import TLS
+
 /// Reads the configuration: every file, every error.
 ///
 /// Bounded whatever the files hold: 4 MiB and 200,000 keys and values for each file, 10,000 entries for each
@@ -14,23 +16,27 @@ package enum ConfigurationLoader {
     for directory in paths.directories { gathering.addDirectory(directory, mustExist: false) }
     for path in paths.named { gathering.addNamed(path) }
     return load(
-      gathering.files, met: gathering.paths, diagnostics: gathering.diagnostics, keyFiles: FileSystem.keyFileStatus,
+      gathering.files, met: gathering.paths, diagnostics: gathering.diagnostics,
+      secrets: SecretFiles(status: FileSystem.keyFileStatus, problems: TLSCredentials.problems),
       isDaemonFileUnsound: isDaemonFileUnreadable)
   }
 
   /// Reads texts instead of files, in the order given but the daemon's first. `keyFiles` stands for the files with
-  /// secrets.
+  /// secrets, `credentials` for what is in them.
   package static func load(
-    files: [ConfigurationFile], keyFiles: @escaping KeyFileInspector = { _ in .mode(0o600) }
+    files: [ConfigurationFile], keyFiles: @escaping KeyFileInspector = { _ in .mode(0o600) },
+    credentials: @escaping CredentialInspector = { _ in [] }
   ) -> LoadedConfiguration {
-    load(files, met: files.map(\.path), diagnostics: Diagnostics(), keyFiles: keyFiles)
+    load(
+      files, met: files.map(\.path), diagnostics: Diagnostics(),
+      secrets: SecretFiles(status: keyFiles, problems: credentials))
   }
 
   private static func load(
-    _ files: [ConfigurationFile], met paths: [String], diagnostics: Diagnostics, keyFiles: @escaping KeyFileInspector,
+    _ files: [ConfigurationFile], met paths: [String], diagnostics: Diagnostics, secrets: SecretFiles,
     isDaemonFileUnsound: Bool = false
   ) -> LoadedConfiguration {
-    var reader = ConfigurationReader(keyFiles: keyFiles)
+    var reader = ConfigurationReader(files: secrets)
     reader.isDaemonFileUnsound = isDaemonFileUnsound
     reader.diagnostics = diagnostics
     let ordered = files.filter(\.isDaemonFile) + files.filter { !$0.isDaemonFile }

@@ -13,14 +13,14 @@ struct ConfigurationReader {
   var isDaemonFileUnsound = false
   private var names: [String: Place] = [:]
   private var devices: [Int: Owner] = [:]
-  private let keyFiles: KeyFileInspector
+  private let files: SecretFiles
 
   private struct Owner {
     var name: String
     var place: Place
   }
 
-  init(keyFiles: @escaping KeyFileInspector) { self.keyFiles = keyFiles }
+  init(files: SecretFiles) { self.files = files }
 
   /// What was read; of use only where there was no error.
   var configuration: Configuration {
@@ -115,7 +115,7 @@ struct ConfigurationReader {
       if let value { draft.places[path] = value }
       draft.ownKeys[path] = key
     }
-    draft.check(at: entry.place, keyFiles, &diagnostics)
+    draft.check(at: entry.place, files, &diagnostics)
     claimDevice(draft)
     attachments.append(draft.spec)
   }

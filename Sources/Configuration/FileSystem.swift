@@ -86,6 +86,7 @@ enum FileSystem {
       return failure.isMissing ? .missing : .unusable(failure.reason)
     }
     guard status.st_mode & S_IFMT == S_IFREG else { return .unusable("not a regular file") }
+    guard status.st_uid == 0 || status.st_uid == geteuid() else { return .foreign(owner: status.st_uid) }
     return .mode(status.st_mode & 0o7777)
   }
 }

@@ -3,8 +3,7 @@ import AttachmentModel
 /// What is understood and checked, but refused because nothing carries it out yet. Each line goes with its feature.
 enum NotSupportedYet {
   static let table: [Entry] = [
-    Entry("uri", "TLS", { $0.lowercased().hasPrefix("nbds") }),
-    Entry("tls", "TLS"),
+    Entry("uri", "attaching over TLS", { $0.lowercased().hasPrefix("nbds") }),
     Entry("datapath", "kernel TLS", { $0 == "ktls" }),
   ]
 

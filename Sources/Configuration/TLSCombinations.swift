@@ -1,10 +1,11 @@
 import AttachmentModel
+import TLS
 
 extension AttachmentDraft {
   /// Reports what contradicts itself in `tls:` and in the URIs, and key files that others can read.
   ///
   /// A `tls:` that comes from `defaults:` is for the attachments that use TLS, and dropped from the others.
-  mutating func checkTLS(_ keyFiles: KeyFileInspector, _ diagnostics: inout Diagnostics) {
+  mutating func checkTLS(_ files: SecretFiles, _ diagnostics: inout Diagnostics) {
     let secure = spec.servers.contains(where: \.usesTLS)
     if secure, let plain = spec.servers.firstIndex(where: { !$0.usesTLS }), serverPlaces.indices.contains(plain) {
       diagnostics.report(
@@ -20,10 +21,12 @@ extension AttachmentDraft {
       return
     }
     checkCredentials(&diagnostics)
-    checkServerNames(&diagnostics)
     checkParameters(&diagnostics)
+    checkServers(files, &diagnostics)
     for (path, file) in [("tls.key-file", spec.tls?.keyFile), ("tls.psk-file", spec.tls?.pskFile)] {
-      if let file, let place = places[path] { checkSecret(file, keyFiles(file), at: place, &diagnostics) }
+      // Of its own credentials systemd takes care.
+      guard let file, let place = places[path], TLSCredentials.credentialName(file) == nil else { continue }
+      checkSecret(file, files.status(of: file), at: place, &diagnostics)
     }
   }
 
@@ -41,27 +44,70 @@ extension AttachmentDraft {
     needs("certificate-file", "key-file")
     needs("key-file", "certificate-file")
     needs("psk-identity", "psk-file")
+    if let verify = places["tls.verify"], spec.tls?.verify == TLSVerification.none, places["tls.psk-file"] != nil {
+      diagnostics.report(at: verify, "`verify: none` means nothing with `psk-file`: the key is the server's proof")
+    }
   }
 
-  /// A certificate is compared with a name; where the URI has no host, somebody has to say which.
-  private func checkServerNames(_ diagnostics: inout Diagnostics) {
-    let usesKeys = spec.tls?.pskFile != nil
+  /// What each server must prove is clear, and the files to do our part with are right.
+  private func checkServers(_ files: SecretFiles, _ diagnostics: inout Diagnostics) {
     for (server, place) in zip(spec.servers, serverPlaces) where server.usesTLS {
-      if case .tcp = server.address { continue }
-      let parameters = server.tlsParameters
-      let isNamed = spec.tls?.serverName != nil || parameters["tls-hostname"] != nil
-      let isUnchecked = parameters["tls-verify-peer"] == "0" || ["anon", "psk"].contains(parameters["tls-type"])
-      guard !isNamed, !isUnchecked, !usesKeys, parameters["tls-psk-file"] == nil else { continue }
-      diagnostics.report(
-        at: place, "no name to compare the server's certificate with", hint: "give `tls.server-name`")
+      let requirements: TLSRequirements
+      do {
+        requirements = try TLSRequirements(server, spec.tls)
+      } catch {
+        diagnostics.report(at: place, error.message, hint: error.hint)
+        continue
+      }
+      if requirements.isUnverified {
+        diagnostics.report(
+          .warning, at: spec.tls?.verify == TLSVerification.none ? places["tls.verify"] ?? place : place,
+          "the server's certificate is not verified: whoever answers in its place can read and change everything",
+          hint: "remove it, and give `tls.ca-file` and `tls.server-name` where they are needed")
+      }
+      checkSecrets(in: server, files, at: place, &diagnostics)
+      for problem in files.problems(of: requirements.credentials) { report(problem, at: place, &diagnostics) }
     }
+  }
+
+  /// Of the files that the URI itself names.
+  private func checkSecrets(
+    in server: ServerURI, _ files: SecretFiles, at place: Place, _ diagnostics: inout Diagnostics
+  ) {
+    let keyFile = server.tlsParameters["tls-certificates"].map { "\($0)/client-key.pem" }
+    for file in [keyFile, server.tlsParameters["tls-psk-file"]] {
+      guard let file else { continue }
+      let status = files.status(of: file)
+      if status != .missing { checkSecret(file, status, at: place, &diagnostics) }
+    }
+  }
+
+  /// At the key that names the file, or at the URI.
+  private func report(_ problem: TLSError, at server: Place, _ diagnostics: inout Diagnostics) {
+    guard case .file(let file, _, let cause) = problem else {
+      return diagnostics.report(at: server, problem.message, hint: problem.hint)
+    }
+    let place = places["tls.\(file.rawValue)"]
+    let isSecret = file == .key || file == .presharedKeys
+    let severity: Diagnostic.Severity
+    switch cause {
+    case .missing, .unreadable:
+      // Of a secret under `tls:` it is said where its permissions are looked at.
+      if isSecret, place != nil { return }
+      severity = .warning
+    // What time or another service mends keeps no attachment from being declared. The credentials of the service are not
+    // there for whoever checks its configuration by hand.
+    case .missingCredential, .expired, .notYetValid: severity = .warning
+    case .tooLarge, .unusable, .keyMismatch, .malformedLine, .noIdentity, .ambiguousIdentity: severity = .error
+    }
+    diagnostics.report(severity, at: place ?? server, problem.message, hint: problem.hint)
   }
 
   /// The same thing is not said in the URI and under `tls:`.
   private func checkParameters(_ diagnostics: inout Diagnostics) {
     let pairs = [
       ("tls-hostname", "server-name"), ("tls-psk-file", "psk-file"), ("tls-certificates", "ca-file"),
-      ("tls-certificates", "certificate-file"),
+      ("tls-certificates", "certificate-file"), ("tls-verify-peer", "verify"),
     ]
     for (server, place) in zip(spec.servers, serverPlaces) {
       for (parameter, key) in pairs where server.tlsParameters[parameter] != nil && ownKeys["tls.\(key)"] != nil {
@@ -79,13 +125,19 @@ extension AttachmentDraft {
   private func checkSecret(_ file: String, _ status: KeyFileStatus, at place: Place, _ diagnostics: inout Diagnostics) {
     switch status {
     case .missing:
-      diagnostics.report(.warning, at: place, "there is no file \(file.quoted())")
+      diagnostics.report(.warning, at: place, "there is no file \(file.quoted(limit: 200))")
     case .unusable(let reason):
-      diagnostics.report(at: place, "\(file.quoted()) can't be used: \(reason)")
-    case .mode(let mode) where mode & 0o007 != 0:
+      diagnostics.report(at: place, "\(file.quoted(limit: 200)) can't be used: \(reason)")
+    case .foreign(let owner):
       diagnostics.report(
-        at: place, "everybody can read or change the secret in \(file.quoted())",
-        hint: "chmod o= \(file.quoted(limit: 4096).dropFirst().dropLast())")
+        at: place,
+        "\(file.quoted(limit: 200)) belongs to another user (number \(owner)), who can read and change the secret",
+        hint: "chown root \(file.quoted(limit: 4096).dropFirst().dropLast())")
+    case .mode(let mode) where mode & 0o077 != 0:
+      diagnostics.report(
+        at: place,
+        "\(mode & 0o007 != 0 ? "everybody" : "a group of users") can read or change the secret in \(file.quoted(limit: 200))",
+        hint: "chmod go= \(file.quoted(limit: 4096).dropFirst().dropLast())")
     case .mode:
       break
     }

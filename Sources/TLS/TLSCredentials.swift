@@ -55,6 +55,28 @@ package final class TLSCredentials: @unchecked Sendable {
     }
   }
 
+  /// Everything that is wrong with the files, which it reads.
+  package static func problems(of source: TLSRequirements.Credentials) -> [TLSError] {
+    var problems: [TLSError] = []
+    func attempt(_ body: () throws(TLSError) -> Void) {
+      do throws(TLSError) { try body() } catch { problems.append(error) }
+    }
+    switch source {
+    case .certificates(let authorities, let certificate, let key):
+      if let authorities {
+        attempt { () throws(TLSError) in try add(authorities: authorities, to: try unfilledCertificates()) }
+      }
+      if let certificate, let key {
+        attempt { () throws(TLSError) in
+          try add(certificate: certificate, key: key, to: try unfilledCertificates())
+        }
+      }
+    case .folder, .presharedKey:
+      attempt { () throws(TLSError) in _ = try load(source) }
+    }
+    return problems
+  }
+
   /// Loading again would give the same: no file has changed, and the client certificate has not expired since.
   package var isCurrent: Bool { stamps.allSatisfy(\.isCurrent) && expiration.map { time(nil) <= $0 } ?? true }
 

@@ -3,11 +3,13 @@ import AttachmentModel
 @testable import Configuration
 
 /// Loads texts by their paths; the daemon's file is the one of that name.
-func load(_ files: (String, String)..., keyFiles: @escaping KeyFileInspector = { _ in .mode(0o600) })
-  -> LoadedConfiguration
-{
+func load(
+  _ files: (String, String)..., keyFiles: @escaping KeyFileInspector = { _ in .mode(0o600) },
+  credentials: @escaping CredentialInspector = { _ in [] }
+) -> LoadedConfiguration {
   ConfigurationLoader.load(
-    files: files.map { ConfigurationFile(path: $0.0, bytes: Array($0.1.utf8)) }, keyFiles: keyFiles)
+    files: files.map { ConfigurationFile(path: $0.0, bytes: Array($0.1.utf8)) }, keyFiles: keyFiles,
+    credentials: credentials)
 }
 
 /// Loads one file of attachments.
