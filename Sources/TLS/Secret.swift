@@ -74,14 +74,18 @@ final class Secret {
     }
     let limit = 1 << 20
     guard status.st_size <= limit else { throw .file(file, path: path, .tooLarge) }
-    let secret = try Secret(limit: min(limit, Int(status.st_size) + 4096)) { buffer throws(TLSError) in
+    let expected = min(limit, Int(status.st_size) + 4096)
+    let secret = try Secret(limit: expected) { buffer throws(TLSError) in
       while true {
         let count = read(number, buffer.baseAddress, buffer.count)
         if count >= 0 { return count }
         if errno != EINTR { throw .file(file, path: path, .unreadable(String(cString: strerror(errno)))) }
       }
     }
-    guard secret.count <= limit else { throw .file(file, path: path, .tooLarge) }
+    // Half a file may look like a whole one.
+    guard secret.count <= expected else {
+      throw .file(file, path: path, expected == limit ? .tooLarge : .unreadable("it grew while it was read"))
+    }
     return secret
   }
 }

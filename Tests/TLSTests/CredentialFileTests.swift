@@ -70,6 +70,12 @@ struct CredentialFileTests {
     #expect(
       problem(.presharedKey(file: "/dev/zero", identity: nil))
         == .file(.presharedKeys, path: "/dev/zero", .unreadable("not a regular file")))
+    // Its size is 0 to who asks, and more than a page to who reads.
+    let endless = TLSRequirements.Credentials.presharedKey(file: "/proc/kallsyms", identity: nil)
+    guard case .file(.presharedKeys, _, .unreadable)? = problem(endless) else {
+      Issue.record("\(String(describing: problem(endless)))")
+      return
+    }
     let large = try CertificateLab.write(String(repeating: "x", count: (1 << 20) + 1), to: "large")
     #expect(problem(authorities: large) == .file(.authorities, path: large, .tooLarge))
   }
