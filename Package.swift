@@ -51,7 +51,7 @@ let package = Package(
     module("Configuration", ["AttachmentModel", "NBDProtocol", "TLS", "CYAML"]),
 
     // What runs.
-    module("Relay", ["RelayModel", "NBDProtocol", "LinuxKernel", "CLinuxNBD"]),
+    module("Relay", ["RelayModel", "NBDProtocol", "LinuxKernel", "TLS", "CLinuxNBD"]),
     module("Attachment", ["AttachmentModel", "NBDProtocol", "LinuxKernel", "Relay", "RelayModel", "TLS"]),
     module(
       "Control", ["AttachmentModel", "LinuxKernel"],
@@ -92,11 +92,16 @@ let package = Package(
     tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),
     tests(
-      "RelayTests", ["Relay", "RelayModel", "AttachmentModel", "ForgetfulServer", "LinuxKernel", "NBDProtocol"]),
+      "RelayTests",
+      [
+        "Relay", "RelayModel", "Attachment", "AttachmentModel", "CertificateLab", "ForgetfulServer", "LinuxKernel",
+        "NBDProtocol",
+      ]),
     tests(
       "AttachmentTests",
       [
-        "Attachment", "AttachmentModel", "CertificateLab", "FakeDriver", "ForgetfulServer", "LinuxKernel", "NBDProtocol",
+        "Attachment", "AttachmentModel", "CertificateLab", "FakeDriver", "ForgetfulServer", "LinuxKernel",
+        "NBDProtocol",
         "Relay", "TLS",
       ]),
     // Depends on the programs, so that they are built before it runs them.

@@ -35,13 +35,14 @@ extension AttachmentWorker {
       device = try await makeDevice(spec)
       listen(to: device)
     }
-    let connector = Connector(server: server, scope: scope) { [self] step in
+    let connector = Connector(server: server, tls: spec.tls, scope: scope) { [self] step in
       report.activity = step
       publish()
     }
     var links: [Link] = []
     do throws(Failure) {
       links.append(try await connector.link(timeout: spec.connectTimeout))
+      try requireCarriable(links[0], by: device)
       let identity = try identity(from: links[0], device, placement)
       let wanted = linksWanted(of: identity, for: placement, device)
       while links.count < wanted {
@@ -59,7 +60,9 @@ extension AttachmentWorker {
     } catch {
       // A server may keep a client that does not take its leave; what the kernel has got is the kernel's.
       for link in links where !device.owns(link) {
-        ByteStream(link.socket, scope: scope).writeIfPossible(Request(.disconnect, cookie: 0).bytes)
+        let stream = ByteStream(link.socket, tls: link.tls, scope: scope)
+        stream.writeIfPossible(Request(.disconnect, cookie: 0).bytes)
+        stream.closeTLS()
       }
       throw error
     }
@@ -111,7 +114,15 @@ extension AttachmentWorker {
         maximumRequest: device.datapath == .relay ? RelayedDevice.largestRequest : geometry.maximumRequest,
         flags: flags,
         requestTimeout: spec.requestTimeout, reconnectTimeout: spec.reconnectTimeout),
-      linkCount: linkCount)
+      linkCount: linkCount, security: link.security)
+  }
+
+  /// A device that was made without TLS may be moved to a server with it.
+  private func requireCarriable(_ link: Link, by device: any KernelDevice) throws(Failure) {
+    guard link.tls != nil, device.datapath != .relay else { return }
+    throw Failure(
+      .comparing, "`datapath: \(device.datapath.rawValue)` can't carry TLS: the kernel speaks to the server itself",
+      hint: "write `datapath: relay`, then stop the attachment and start it again", advice: .giveUp)
   }
 
   /// To a server that allows several.

@@ -376,5 +376,6 @@ package actor AttachmentWorker {
     report.isReadOnly = identity.parameters.flags.contains(.readOnly)
     report.kernelInterface = device.interface
     report.datapath = device.datapath
+    report.security = identity.security
   }
 }

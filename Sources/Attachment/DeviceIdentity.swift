@@ -10,8 +10,13 @@ package struct DeviceIdentity: Equatable, Sendable, Codable {
   package var parameters: DeviceParameters
   /// Links that it has when none is lost.
   package var linkCount: Int
+  /// What protects its newest links, as `Link.security`.
+  package var security: String?
 
-  package init(server: ServerURI, export: ExportInfo, parameters: DeviceParameters, linkCount: Int) {
+  package init(
+    server: ServerURI, export: ExportInfo, parameters: DeviceParameters, linkCount: Int, security: String? = nil
+  ) {
+    self.security = security
     self.server = server
     self.export = export
     self.parameters = parameters

@@ -9,14 +9,20 @@ package struct Link: Sendable {
   /// What protects the connection; with it the socket itself carries ciphertext only. Who owns the link uses it, on one
   /// thread at a time.
   package let tls: TLSSession?
+  /// What that is, such as `TLS 1.3, AES-256-GCM`, and whether nobody looked at the certificate; `nil` in clear.
+  package let security: String?
   package let server: ServerURI
   /// The address that was reached, such as `192.0.2.1 port 10809`.
   package let peer: String
   package let export: ExportInfo
 
-  package init(socket: OpenFile, tls: TLSSession? = nil, server: ServerURI, peer: String, export: ExportInfo) {
+  package init(
+    socket: OpenFile, tls: TLSSession? = nil, security: String? = nil, server: ServerURI, peer: String,
+    export: ExportInfo
+  ) {
     self.socket = socket
     self.tls = tls
+    self.security = security
     self.server = server
     self.peer = peer
     self.export = export

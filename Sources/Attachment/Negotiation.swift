@@ -40,7 +40,10 @@ struct Negotiation {
           do { step = try handshake.tlsEstablished() } catch { throw .handshake(error) }
         case .finished(.transmission(let export)):
           if case .attach = goal {
-            return .link(Link(socket: socket, tls: stream.tls, server: server, peer: peer, export: export))
+            return .link(
+              Link(
+                socket: socket, tls: stream.tls, security: description(of: stream.tls), server: server, peer: peer,
+                export: export))
           }
           return answered(.inspected(export), stream, handshake)
         case .finished(let outcome):
@@ -81,11 +84,13 @@ struct Negotiation {
     _ outcome: Handshake.Outcome, _ stream: ByteStream, _ handshake: Handshake
   ) -> Connector.Result {
     leave(stream, handshake)
-    let verification = security?.requirements.isUnverified == true ? ", server not verified" : ""
     return .answered(
-      outcome,
-      Connector.Conversation(
-        style: handshake.style, peer: peer, security: stream.tls?.summary.map { $0 + verification }))
+      outcome, Connector.Conversation(style: handshake.style, peer: peer, security: description(of: stream.tls)))
+  }
+
+  private func description(of session: TLSSession?) -> String? {
+    let verification = security?.requirements.isUnverified == true ? ", server not verified" : ""
+    return session?.summary.map { $0 + verification }
   }
 
   private func leave(_ stream: ByteStream, _ handshake: Handshake) {

@@ -33,8 +33,10 @@ extension RelayLink {
   /// What negotiation has made, on its way into the relay.
   init(_ link: Link) {
     let flags = link.export.flags
+    let transport: any RelayTransport =
+      if let session = link.tls { SecureTransport(link.socket, session) } else { PlainTransport(link.socket) }
     self.init(
-      PlainTransport(link.socket),
+      transport,
       ServerLimits(
         maximumPayload: min(link.export.effectiveBlockSizes.maximumPayload, UInt32(RelayedDevice.largestRequest)),
         canFlush: flags.contains(.sendFlush), canFUA: flags.contains(.sendFUA),
@@ -58,6 +60,7 @@ extension RelayEvent.Loss {
     case .failed: nil
     case .shuttingDown: "the server is shutting down"
     case .violation(let text): "the server broke the protocol: \(text)"
+    case .insecure(let text): text
     case .superseded: "the server was silent"
     }
   }

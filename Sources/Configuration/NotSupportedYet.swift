@@ -3,8 +3,7 @@ import AttachmentModel
 /// What is understood and checked, but refused because nothing carries it out yet. Each line goes with its feature.
 enum NotSupportedYet {
   static let table: [Entry] = [
-    Entry("uri", "attaching over TLS", { $0.lowercased().hasPrefix("nbds") }),
-    Entry("datapath", "kernel TLS", { $0 == "ktls" }),
+    Entry("datapath", "kernel TLS", { $0 == "ktls" })
   ]
 
   struct Entry: Sendable {
@@ -39,6 +38,6 @@ enum NotSupportedYet {
   }
 
   private static func hint(_ key: String) -> String {
-    key == "uri" ? "write `nbd://` where the network may be trusted" : "leave `\(key)` out, or write `auto`"
+    "leave `\(key)` out, or write `auto`"
   }
 }

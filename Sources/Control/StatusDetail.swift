@@ -39,6 +39,7 @@ package struct StatusDetail {
       ("block size", attachment.blockSize.map { "\($0) bytes" }),
       ("kernel interface", attachment.kernelInterface?.rawValue),
       ("datapath", attachment.datapath?.rawValue),
+      ("protection", attachment.tls.map(printable)),
       ("links", "\(attachment.links)"),
       ("links lost", attachment.losses > 0 ? "\(attachment.losses)" : nil),
       ("stalled", attachment.stalledSince.map { "since \(moment($0))" }),

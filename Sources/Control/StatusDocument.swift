@@ -28,6 +28,7 @@ package struct StatusDocument: Codable, Equatable, Sendable {
     package var blockSize: Int?
     package var kernelInterface: KernelInterface?
     package var datapath: Datapath?
+    package var tls: String?
     package var links: Int
     package var failure: Failure?
     package var nextTry: Timestamp?
@@ -97,7 +98,8 @@ extension StatusDocument.Attachment {
       name: report.name, state: report.state, since: Timestamp(report.since), activity: report.activity,
       device: report.device, server: report.server, export: report.export,
       size: report.size.map(Int64.init(clamping:)), readOnly: report.isReadOnly, blockSize: report.blockSize,
-      kernelInterface: report.kernelInterface, datapath: report.datapath, links: report.links,
+      kernelInterface: report.kernelInterface, datapath: report.datapath, tls: report.security,
+      links: report.links,
       failure: report.failure.map(StatusDocument.Failure.init), nextTry: report.nextTry.map(Timestamp.init),
       attempts: report.attempts, losses: report.losses, stalledSince: report.stalledSince.map(Timestamp.init),
       dataLossCount: report.dataLossCount, dataLosses: report.dataLosses.map(StatusDocument.DataLoss.init),

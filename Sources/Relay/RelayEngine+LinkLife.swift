@@ -43,9 +43,11 @@ extension RelayEngine {
       case .gone: loss
       }
     guard link.pointee.standing != .gone else { return }
+    let said = link.pointee.transport?.reason
     close(link)
     counters.add(to: .linksLost)
-    onEvent(.linkLost(link.pointee.id, loss, remaining: upCount))
+    let told = if case .failed = loss, let said { RelayEvent.Loss.insecure(said) } else { loss }
+    onEvent(.linkLost(link.pointee.id, told, remaining: upCount))
   }
 
   private mutating func close(_ link: UnsafeMutablePointer<ServerLink>) {

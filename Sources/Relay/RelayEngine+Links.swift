@@ -76,7 +76,7 @@ extension RelayEngine {
       link.pointee.input.received(count)
       link.pointee.hasMoreInput = count == room.count || transport.hasBufferedInput
       _ = parseReplies(link)
-    case .wouldBlock: link.pointee.hasMoreInput = false
+    case .wouldBlock: link.pointee.hasMoreInput = transport.hasBufferedInput
     case .ended(let code): lose(link, code == 0 ? .closed : .failed(code))
     }
   }

@@ -8,6 +8,8 @@ package enum RelayEvent: Equatable, Sendable {
     case closed
     /// An errno of recv(2) or send(2), such as ECONNRESET.
     case failed(Int32)
+    /// The stream under the protocol broke it: what TLS says, as a sentence's end.
+    case insecure(String)
     /// The server answered a request with NBD_ESHUTDOWN.
     case shuttingDown
     /// The server broke the protocol; the text says how, in the words of proto.md.

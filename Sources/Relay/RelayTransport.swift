@@ -34,8 +34,15 @@ package protocol RelayTransport: AnyObject, Sendable {
   /// Called when the socket is writable and `wantsToWrite`. `moved` with any number when nothing is left.
   func flushOutput() -> Transfer
 
+  /// What is to be said of an end that is no system call's: the session's, where there is one.
+  var reason: String? { get }
+
   /// No byte is sent any more, those of the peer still come: shutdown(2) with SHUT_WR, TLS with its goodbye before it.
   func finishSending()
+}
+
+extension RelayTransport {
+  package var reason: String? { nil }
 }
 
 /// A link as the relay takes it: a stream, and what its server said of itself.

@@ -49,6 +49,7 @@ struct ServerLink {
     server = link.server
     transport = link.transport
     descriptor = link.transport.descriptor
+    hasMoreInput = link.transport.hasBufferedInput
   }
 
   /// Lets go of everything. `segments` get their references back.

@@ -8,9 +8,7 @@ struct CombinationTests {
   @Test(
     "a feature that is not there is refused, never ignored",
     arguments: [
-      (["uri: nbds://h"], "attaching over TLS"),
-      (["uri: [NBDS+unix:///?socket=/s&tls-hostname=a]"], "attaching over TLS"),
-      (["uri: nbds+vsock://2?tls-type=psk&tls-psk-file=/k"], "attaching over TLS"),
+      (["uri: nbds://h", "datapath: ktls"], "kernel TLS")
     ])
   func notSupported(lines: [String], feature: String) {
     let loaded = load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined())

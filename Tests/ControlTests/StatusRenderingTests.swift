@@ -143,11 +143,11 @@ struct StatusDetailTests {
         """)
   }
 
-  @Test("shows what a relay has counted, and what a server has lost")
+  @Test("shows how a relay's links are protected, what it has counted, and what a server has lost")
   func relayed() {
     let lines = detail(relayedReport()).split(separator: "\n").map { $0.drop { $0 == " " } }
     for line in [
-      "stalled: since 2026-01-31T09:29:15Z (45s)",
+      "protection: TLS 1.3, AES-256-GCM", "stalled: since 2026-01-31T09:29:15Z (45s)",
       "data lost: 4096 bytes at offset 1048576, 2026-01-31T09:29:00Z (1min): No space left on device",
       "reads: 1000, 3.9 MiB", "writes: 50, 6.2 MiB, errors: 2", "flushes: 7", "trims: 1, 1 MiB", "waiting now: 4",
       "unflushed: 3 MiB", "answered within: 64 µs (half), 256 µs (99 %), 2.6 s (all)",

@@ -1,3 +1,6 @@
+import Attachment
+import AttachmentModel
+import Dispatch
 import Glibc
 import LinuxKernel
 import Synchronization
@@ -19,7 +22,11 @@ final class Nbdkit: Sendable {
   private let pid = Cell()
   private var socketPath: String { "\(directory)/s" }
 
-  init(size: Int) throws {
+  private let options: [String]
+
+  /// `options`: before the plugin's name.
+  init(size: Int, options: [String] = []) throws {
+    self.options = options
     var template = Array("/tmp/relay-test-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw SystemCallError("mkdtemp", errno) }
     directory = String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
@@ -37,7 +44,8 @@ final class Nbdkit: Sendable {
   /// `--exit-with-parent` looks at the thread that started it: this one stays.
   func start() throws {
     unlink(socketPath)
-    let words = [Nbdkit.path ?? "nbdkit", "-f", "--exit-with-parent", "-U", socketPath, "file", "\(directory)/disk"]
+    let words =
+      [Nbdkit.path ?? "nbdkit", "-f", "--exit-with-parent", "-U", socketPath] + options + ["file", "\(directory)/disk"]
     let pid = pid
     try BlockingThread.start("nbdkit") {
       var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
@@ -83,5 +91,32 @@ final class Nbdkit: Sendable {
       try await Task.sleep(for: .milliseconds(5))
     }
     throw SystemCallError("connect", ETIMEDOUT)
+  }
+
+  /// A link as the daemon makes one, under TLS; waits for a server that is starting.
+  func secureLink(_ tls: TLSSpec) async throws -> any RelayTransport {
+    let server = ServerURI(address: .unix(path: socketPath), usesTLS: true)
+    for _ in 0..<2000 {
+      do throws(Failure) {
+        let link = try await SecureClient().link(server, tls)
+        guard let session = link.tls else { throw Failure(.negotiating, "no TLS", advice: .giveUp) }
+        return SecureTransport(link.socket, session)
+      } catch {
+        guard error.phase == .connecting else { throw error }
+        try await Task.sleep(for: .milliseconds(5))
+      }
+    }
+    throw SystemCallError("connect", ETIMEDOUT)
+  }
+}
+
+/// Where a connector runs.
+private actor SecureClient {
+  private nonisolated let executor = QueueExecutor(label: "secure client")
+  nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+  func link(_ server: ServerURI, _ tls: TLSSpec) async throws(Failure) -> Link {
+    try await Connector(server: server, tls: tls, scope: AttemptScope(queue: executor.queue)).link(
+      timeout: .seconds(30))
   }
 }
