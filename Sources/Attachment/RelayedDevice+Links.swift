@@ -2,7 +2,7 @@ import AttachmentModel
 import Glibc
 import LinuxKernel
 import NBDProtocol
-import Relay
+package import Relay
 import RelayModel
 
 extension RelayedDevice.State {
@@ -31,7 +31,7 @@ extension RelayedDevice.State {
 
 extension RelayLink {
   /// What negotiation has made, on its way into the relay.
-  init(_ link: Link) {
+  package init(_ link: Link) {
     let flags = link.export.flags
     let transport: any RelayTransport =
       if let session = link.tls { SecureTransport(link.socket, session) } else { PlainTransport(link.socket) }

@@ -24,7 +24,10 @@ struct RelayBench: AsyncParsableCommand {
   @Option(help: "Of the kernel's end and the links, in bytes; default: the system's.")
   var socketBuffer: Int32?
 
-  @Argument(help: "nbd://HOST:PORT or nbd+unix:///?socket=PATH.")
+  @Option(help: "Of TLS, as GnuTLS calls it: a priority string.")
+  var priority: String?
+
+  @Argument(help: "nbd://HOST:PORT or nbd+unix:///?socket=PATH, or nbds with the parameters of TLS.")
   var uri: String
 
   @Argument(parsing: .captureForPassthrough, help: "nbd-load and its options, without a target.")
@@ -39,12 +42,14 @@ struct RelayBench: AsyncParsableCommand {
       let line = "relay-bench: \(event)\n"
       _ = write(2, line, line.utf8.count)
     }
+    var tls = TLSSpec()
+    tls.priority = priority
     let negotiator = Negotiator()
     var links: [Link] = []
-    for _ in 0..<max(self.links, 1) { links.append(try await negotiator.link(server)) }
+    for _ in 0..<max(self.links, 1) { links.append(try await negotiator.link(server, tls)) }
     guard let export = links.first?.export else { return }
     for link in links { setBuffers(of: link.socket) }
-    await relay.add(links.map { RelayLink(PlainTransport($0.socket), ServerLimits($0.export)) })
+    await relay.add(links.map { RelayLink($0) })
 
     let kernelEnd = try relay.makeKernelEnd()
     setBuffers(of: kernelEnd)
@@ -88,15 +93,8 @@ private actor Negotiator {
   private nonisolated let executor = QueueExecutor(label: "negotiator")
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-  func link(_ server: ServerURI) async throws(Failure) -> Link {
-    try await Connector(server: server, scope: AttemptScope(queue: executor.queue)).link(timeout: .seconds(10))
-  }
-}
-
-extension ServerLimits {
-  fileprivate init(_ export: ExportInfo) {
-    self.init(
-      maximumPayload: export.effectiveBlockSizes.maximumPayload, canFlush: export.flags.contains(.sendFlush),
-      canFUA: export.flags.contains(.sendFUA), canMultiConn: export.flags.contains(.canMultiConn))
+  func link(_ server: ServerURI, _ tls: TLSSpec) async throws(Failure) -> Link {
+    try await Connector(server: server, tls: tls, scope: AttemptScope(queue: executor.queue)).link(
+      timeout: .seconds(10))
   }
 }
