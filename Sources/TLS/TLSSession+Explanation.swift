@@ -1,5 +1,6 @@
 import AttachmentModel
 import CGnuTLS
+import Glibc
 
 /// What GnuTLS' codes mean to the user.
 extension TLSSession {
@@ -78,12 +79,12 @@ extension TLSSession {
     if has(GNUTLS_CERT_SIGNATURE_FAILURE) { problems.append(.badSignature) }
     if has(GNUTLS_CERT_INSECURE_ALGORITHM) { problems.append(.insecureAlgorithm) }
     if has(GNUTLS_CERT_EXPIRED) {
-      let now = gnutlsTime()
+      let now = time(nil)
       let index = chain.firstIndex { $0.expiration < now } ?? 0
       problems.append(.expired(date(chain, index, \.expiration), subject: index > 0 ? chain[index].subject : nil))
     }
     if has(GNUTLS_CERT_NOT_ACTIVATED) {
-      let now = gnutlsTime()
+      let now = time(nil)
       let index = chain.firstIndex { $0.activation > now } ?? 0
       problems.append(.notYetValid(date(chain, index, \.activation), subject: index > 0 ? chain[index].subject : nil))
     }

@@ -58,18 +58,13 @@ package final class TLSSession: @unchecked Sendable {
   private let expectation: UnsafeMutablePointer<gnutls_typed_vdata_st>
 
   /// `priorities`: `nil` for those of `TLSPriorities`. `socket`: connected and nonblocking, it stays the caller's and
-  /// must stay open; `nil`: bytes come and go by `feed` and `drain`. `resuming`: what `resumption` of an earlier session with the same server was.
+  /// must stay open; `nil`: bytes come and go by `feed` and `drain`.
   package convenience init(
-    _ credentials: TLSCredentials, server: TLSRequirements.Server, priorities: String? = nil, socket: Int32?,
-    resuming: TLSResumption? = nil
+    _ credentials: TLSCredentials, server: TLSRequirements.Server, priorities: String? = nil, socket: Int32?
   ) throws(TLSError) {
     let flags = UInt32(GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL)
     try self.init(flags: flags, credentials, server, priorities: priorities, socket: socket)
     try configure(credentials)
-    if let resuming {
-      // What is too old or of another version is no error: the handshake is a full one then.
-      _ = resuming.withBytes { gnutls_session_set_data(session, $0.baseAddress, $0.count) }
-    }
   }
 
   /// Without anything set but the transport.

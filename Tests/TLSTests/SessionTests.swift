@@ -9,15 +9,14 @@ import Testing
 /// The client of most tests: trusts the lab's authority and wants `storage1`.
 func makeClient(
   _ server: TLSRequirements.Server = .named("storage1"), authorities: CertificateLab.Identity? = nil,
-  identity: CertificateLab.Identity? = nil, priorities: String? = nil, resuming: TLSResumption? = nil,
+  identity: CertificateLab.Identity? = nil, priorities: String? = nil,
   socket: Int32? = nil
 ) throws -> TLSSession {
   let credentials = try TLSCredentials.load(
     .certificates(
       authorities: (authorities ?? CertificateLab.authority.get()).certificate, certificate: identity?.certificate,
       key: identity?.key))
-  return try TLSSession(
-    credentials, server: server, priorities: priorities, socket: socket, resuming: resuming)
+  return try TLSSession(credentials, server: server, priorities: priorities, socket: socket)
 }
 
 func makeServer(
@@ -198,35 +197,14 @@ struct SessionTests {
     #expect(error == .system("recv", ECONNRESET) && error?.nature == .passing)
   }
 
-  @Test("a session is resumed without a certificate", arguments: ["NORMAL", "NORMAL:-VERS-ALL:+VERS-TLS1.2"])
-  func resumption(priorities: String) throws {
-    let key = try TestServer.newTicketKey()
-    let first = try makeClient()
-    let server = try makeServer(priorities: priorities, ticketKey: key)
-    try shakeHands(first, server.session)
-    // In TLS 1.3 the ticket comes with the first data.
-    _ = try server.session.sendBytes([1])
-    carry(server.session, to: first)
-    #expect(try first.receiveBytes() == [1])
-    let resumption = try #require(first.resumption)
-    #expect(!first.isResumed)
-    let second = try makeClient(resuming: resumption)
-    let again = try makeServer(priorities: priorities, ticketKey: key)
-    try shakeHands(second, again.session)
-    #expect(second.isResumed)
-    // A server that has lost its keys makes a full handshake.
-    let third = try makeClient(resuming: resumption)
-    let restarted = try makeServer(priorities: priorities, ticketKey: try TestServer.newTicketKey())
-    try shakeHands(third, restarted.session)
-    #expect(!third.isResumed)
-  }
-
-  @Test("without a ticket there is nothing to resume, and nobody waits for one")
-  func noTicket() throws {
+  @Test("tickets for a later session, which we don't take up, are in nobody's way")
+  func tickets() throws {
     let client = try makeClient()
-    let server = try makeServer()
-    #expect(client.resumption == nil)
+    let server = try makeServer(ticketKey: TestServer.newTicketKey())
     try shakeHands(client, server.session)
-    #expect(client.resumption == nil)
+    // They come with the first data.
+    _ = try server.session.sendBytes([1])
+    carry(server.session, to: client)
+    #expect(try client.receiveBytes() == [1])
   }
 }
