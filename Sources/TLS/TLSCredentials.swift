@@ -38,21 +38,30 @@ package final class TLSCredentials: @unchecked Sendable {
       let content = try Secret.reading(.presharedKeys, path)
       return try presharedKey(try PresharedKey.find(identity, in: content, path: path), path: path, stamp)
     case .certificates(let authorities, let certificate, let key):
-      let credentials = try unfilledCertificates()
-      if let authorities { try add(authorities: authorities, to: credentials) } else { addSystemTrust(to: credentials) }
-      if let certificate, let key { try add(certificate: certificate, key: key, to: credentials) }
-      return TLSCredentials(
-        .certificates(
-          credentials.object, ownAuthorities: authorities != nil, hasCertificate: certificate != nil && key != nil),
-        from: credentials)
+      return try load(authorities: authorities, certificate: certificate, key: key)
     case .folder(let folder):
       let certificate = "\(folder)/client-cert.pem"
+      // Looked at before it is asked for: one that is put there later is a change.
+      let stamp = FileStamp(certificate)
       let hasCertificate = access(certificate, F_OK) == 0
       return try load(
-        .certificates(
-          authorities: "\(folder)/ca-cert.pem", certificate: hasCertificate ? certificate : nil,
-          key: hasCertificate ? "\(folder)/client-key.pem" : nil))
+        authorities: "\(folder)/ca-cert.pem", certificate: hasCertificate ? certificate : nil,
+        key: hasCertificate ? "\(folder)/client-key.pem" : nil, seen: [stamp])
     }
+  }
+
+  /// `seen`: what else loading again would depend on.
+  private static func load(
+    authorities: String?, certificate: String?, key: String?, seen: [FileStamp] = []
+  ) throws(TLSError) -> TLSCredentials {
+    let credentials = try unfilledCertificates()
+    credentials.stamps = seen
+    if let authorities { try add(authorities: authorities, to: credentials) } else { addSystemTrust(to: credentials) }
+    if let certificate, let key { try add(certificate: certificate, key: key, to: credentials) }
+    return TLSCredentials(
+      .certificates(
+        credentials.object, ownAuthorities: authorities != nil, hasCertificate: certificate != nil && key != nil),
+      from: credentials)
   }
 
   /// Everything that is wrong with the files, which it reads.
@@ -196,21 +205,34 @@ package final class TLSCredentials: @unchecked Sendable {
 private struct FileStamp {
   private let path: String
   private let seen: [Int]
+  /// Changed so shortly before that a change after it may bear the same time.
+  private let isFresh: Bool
 
   init(_ path: String) {
     self.path = path
-    seen = FileStamp.look(path)
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    let (seen, changed) = FileStamp.look(path)
+    self.seen = seen
+    isFresh = changed.map { FileStamp.mayRepeat($0, at: now) } ?? false
   }
 
-  var isCurrent: Bool { FileStamp.look(path) == seen }
+  /// File systems take the time of the last clock tick, 10 ms at most; some leave out what is below 2 s.
+  private static func mayRepeat(_ change: timespec, at now: timespec) -> Bool {
+    let seconds = Double(now.tv_sec - change.tv_sec) + Double(now.tv_nsec - change.tv_nsec) / 1e9
+    return seconds < (change.tv_nsec == 0 ? 2.5 : 0.05)
+  }
 
-  /// Empty where there is none.
-  private static func look(_ path: String) -> [Int] {
+  var isCurrent: Bool { !isFresh && FileStamp.look(path).stamp == seen }
+
+  /// Empty where there is none; and when it was last changed in any way.
+  private static func look(_ path: String) -> (stamp: [Int], changed: timespec?) {
     var status = stat()
-    guard stat(path, &status) == 0 else { return [] }
-    return [
+    guard stat(path, &status) == 0 else { return ([], nil) }
+    let stamp = [
       Int(status.st_dev), Int(truncatingIfNeeded: status.st_ino), Int(status.st_size), status.st_mtim.tv_sec,
       status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec,
     ]
+    return (stamp, status.st_ctim)
   }
 }

@@ -95,6 +95,61 @@ struct CredentialFileTests {
     #expect(other?.message == "the service has no credential `other`")
   }
 
+  @Test("credentials whose files were replaced, rewritten in place or removed are no longer current")
+  func rotation() async throws {
+    let (old, new) = ("alice:00112233\n", "alice:44556677\n")
+    let path = try CertificateLab.write(old, to: "rotated.psk")
+    let source = TLSRequirements.Credentials.presharedKey(file: path, identity: nil)
+    // Rewritten at once, in the same tick of the file system's clock and with the same size.
+    let first = try TLSCredentials.load(source)
+    #expect(!first.isCurrent)
+    try rewrite(path, new)
+    #expect(!first.isCurrent)
+
+    let settled = try await current(source)
+    try rewrite(path, old)
+    #expect(!settled.isCurrent)
+    let second = try await current(source)
+    let other = try CertificateLab.write(new, to: "next.psk")
+    try #require(rename(other, path) == 0)
+    #expect(!second.isCurrent)
+    let third = try await current(source)
+    unlink(path)
+    #expect(!third.isCurrent)
+  }
+
+  @Test("a client certificate that is put into a folder later is a change of it")
+  func laterCertificate() async throws {
+    let authority = try CertificateLab.authority.get()
+    let client = try CertificateLab.client.get()
+    let folder = try CertificateLab.folder("later-folder", authority: authority)
+    let before = try await current(.folder(folder))
+    try FileManager.default.copyItem(atPath: client.key, toPath: "\(folder)/client-key.pem")
+    #expect(before.isCurrent)
+    try FileManager.default.copyItem(atPath: client.certificate, toPath: "\(folder)/client-cert.pem")
+    #expect(!before.isCurrent)
+    guard case .certificates(_, _, hasCertificate: true) = try TLSCredentials.load(.folder(folder)).kind else {
+      Issue.record("without the certificate")
+      return
+    }
+  }
+
+  /// Loads until the files are old enough to be told from later ones.
+  private func current(_ source: TLSRequirements.Credentials) async throws -> TLSCredentials {
+    while true {
+      let credentials = try TLSCredentials.load(source)
+      if credentials.isCurrent { return credentials }
+      try await Task.sleep(for: .milliseconds(5))
+    }
+  }
+
+  /// Without another inode.
+  private func rewrite(_ path: String, _ text: String) throws {
+    let file = try #require(FileHandle(forWritingAtPath: path))
+    try file.write(contentsOf: Data(text.utf8))
+    try file.close()
+  }
+
   @Test("every message is one line without a full stop")
   func messages() {
     let problems: [TLSFile.Problem] = [
