@@ -135,6 +135,27 @@ package actor AttachmentWorker {
     try await untilRenewed()
   }
 
+  /// Makes new links in the place of all that there are, with the credentials that are there now, and returns when they
+  /// are up; where none is up, tries now. Throws why it could not; links that are up are then as they were.
+  package func reconnect() async throws(Failure) {
+    // What is under way may have begun before what the caller knows of: it does not count.
+    while lifecycle.state.isAttempting { await outcome() }
+    switch lifecycle.state {
+    case .attached:
+      try await renew()
+    case .degraded:
+      // The lost ones first: as a whole they are renewed from there.
+      handle(.retry)
+      try await untilRenewed()
+      try await reconnect()
+    case .reconnecting, .waiting, .failed:
+      handle(.retry)
+      try await untilRenewed()
+    case .stopped, .connecting, .detaching:
+      throw Failure(.connecting, "it is being stopped", advice: .retry)
+    }
+  }
+
   /// Puts links to that server in the place of those that are up, and keeps to it. Throws why it could not; all is then
   /// as it was. Where no link is up it only remembers, and tries that server next.
   package func move(to server: ServerURI) async throws(Failure) {
@@ -160,8 +181,13 @@ package actor AttachmentWorker {
   }
 
   private func untilRenewed() async throws(Failure) {
-    let failure = await withCheckedContinuation { renewalWaiters.append($0) }
-    if let failure { throw failure }
+    if let failure = await outcome() { throw failure }
+  }
+
+  /// Why the attempt under way has failed, once it has ended.
+  @discardableResult
+  private func outcome() async -> Failure? {
+    await withCheckedContinuation { renewalWaiters.append($0) }
   }
 
   /// Makes new links in the place of those that are up, unless something else is under way.

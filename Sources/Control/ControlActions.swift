@@ -13,6 +13,9 @@ package struct ControlActions: Sendable {
   package var restart: (@Sendable (_ name: String) async throws(ActionError) -> Void)?
   /// Makes what waits try now: the attachment of this name, or all.
   package var retry: (@Sendable (_ name: String?) async throws(ActionError) -> Void)?
+  /// Makes new links in the place of all that it has, with the credentials that are there now, while its I/O goes on, and
+  /// returns when they are up.
+  package var reconnect: (@Sendable (_ name: String) async throws(ActionError) -> Void)?
   /// Looks at the export again, and grows the device with it.
   package var refresh: (@Sendable (_ name: String) async throws(ActionError) -> Void)?
   /// Moves it to the server of this URI while its I/O goes on, and returns when it is there. It stays there until other

@@ -4,6 +4,7 @@ enum ControlChange: Equatable, Sendable {
   case stop(name: String, force: Bool)
   case restart(name: String)
   case retry(name: String?)
+  case reconnect(name: String)
   case refresh(name: String)
   case move(name: String, uri: String)
   case acknowledge(name: String)
@@ -29,6 +30,9 @@ enum ControlChange: Equatable, Sendable {
     case .retry:
       try call.expect(["name"])
       self = .retry(name: try call.string("name"))
+    case .reconnect:
+      try call.expect(["name"])
+      self = .reconnect(name: try call.required("name", call.string("name")))
     case .refresh:
       try call.expect(["name"])
       self = .refresh(name: try call.required("name", call.string("name")))
@@ -65,6 +69,9 @@ extension ControlActions {
     case .retry(let name):
       guard let retry else { return false }
       try await retry(name)
+    case .reconnect(let name):
+      guard let reconnect else { return false }
+      try await reconnect(name)
     case .refresh(let name):
       guard let refresh else { return false }
       try await refresh(name)

@@ -35,6 +35,11 @@ extension ControlClient {
   /// `nil`: all of them.
   package func retry(_ name: String? = nil) throws(ControlError) { try change(.retry, Name(name: name)) }
 
+  /// Returns when all its links are new ones.
+  package func reconnect(_ name: String) throws(ControlError) {
+    try change(.reconnect, Name(name: name), patience: .seconds(300))
+  }
+
   package func refresh(_ name: String) throws(ControlError) {
     try change(.refresh, Name(name: name), patience: .seconds(60))
   }

@@ -23,7 +23,7 @@ struct ControlService: Sendable {
       case .status:
         try call.expect(["name"])
         return VarlinkReply(try await document(of: call.string("name")))
-      case .start, .stop, .restart, .retry, .refresh, .move, .acknowledge, .reload, .endHolding:
+      case .start, .stop, .restart, .retry, .reconnect, .refresh, .move, .acknowledge, .reload, .endHolding:
         guard let change = try ControlChange(method, call) else { throw .methodNotFound(call.method) }
         try await perform(change, call.method)
         return VarlinkReply([String: String]())
@@ -68,6 +68,7 @@ enum ControlMethod: String, CaseIterable {
   case stop = "org.nbdattach.Stop"
   case restart = "org.nbdattach.Restart"
   case retry = "org.nbdattach.Retry"
+  case reconnect = "org.nbdattach.Reconnect"
   case refresh = "org.nbdattach.Refresh"
   case move = "org.nbdattach.Move"
   case acknowledge = "org.nbdattach.Acknowledge"
@@ -78,7 +79,7 @@ enum ControlMethod: String, CaseIterable {
   var isChange: Bool {
     switch self {
     case .getInfo, .getInterfaceDescription, .status: false
-    case .start, .stop, .restart, .retry, .refresh, .move, .acknowledge, .reload, .endHolding: true
+    case .start, .stop, .restart, .retry, .reconnect, .refresh, .move, .acknowledge, .reload, .endHolding: true
     }
   }
 }

@@ -281,6 +281,7 @@ package actor Daemon {
     actions.stop = { name, force async throws(ActionError) in try await supervisor.stop(name, force: force) }
     actions.restart = { name async throws(ActionError) in try await supervisor.restart(name) }
     actions.retry = { name async throws(ActionError) in try await supervisor.retry(name) }
+    actions.reconnect = { name async throws(ActionError) in try await supervisor.reconnect(name) }
     actions.refresh = { name async throws(ActionError) in try await supervisor.refresh(name) }
     actions.move = { name, uri async throws(ActionError) in try await supervisor.move(name, to: uri) }
     actions.acknowledge = { name async throws(ActionError) in try await supervisor.acknowledge(name) }

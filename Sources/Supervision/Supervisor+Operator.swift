@@ -52,12 +52,15 @@ extension Supervisor {
   }
 
   /// Looks at the export again through new links, and grows the device with it.
-  package func refresh(_ name: String) async throws(ActionError) {
+  package func refresh(_ name: String) async throws(ActionError) { try await reconnect(name) }
+
+  /// Makes new links in the place of all that it has; see `ControlActions.reconnect`.
+  package func reconnect(_ name: String) async throws(ActionError) {
     try requireKnown(name)
     guard let worker = entries[name]?.worker else {
       throw .failed(name: name, message: "it is stopped", hint: "nbdattach start \(name)")
     }
-    do throws(Failure) { try await worker.renew() } catch {
+    do throws(Failure) { try await worker.reconnect() } catch {
       throw .failed(name: name, message: error.message, hint: error.hint)
     }
   }

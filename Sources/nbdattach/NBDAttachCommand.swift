@@ -19,7 +19,7 @@ struct NBDAttachCommand: AsyncParsableCommand {
         name: "Attachment",
         subcommands: [
           StatusCommand.self, StartCommand.self, StopCommand.self, RestartCommand.self, RetryCommand.self,
-          RefreshCommand.self, MoveCommand.self, AcknowledgeCommand.self,
+          ReconnectCommand.self, RefreshCommand.self, MoveCommand.self, AcknowledgeCommand.self,
         ]),
       CommandGroup(name: "Daemon", subcommands: [ReloadCommand.self, MetricsCommand.self, EndHoldingCommand.self]),
       CommandGroup(

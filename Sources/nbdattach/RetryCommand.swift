@@ -22,12 +22,43 @@ struct RetryCommand: ParsableCommand {
   }
 }
 
+struct ReconnectCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "reconnect",
+    abstract: "Make all connections of attachments anew, under the input and output that goes on.",
+    discussion: """
+      For certificates and keys that were renewed: those that the files hold now are used. New connections are made \
+      first; when they can't be had, all stays as it was. Where none is up it tries to make them now. Needs root.
+
+      Exit status: 0 all are new, 1 those of some attachment are not, 2 the daemon could not be asked.
+      """)
+
+  @Argument(help: "The attachments to reconnect.", completion: attachmentNames)
+  var names: [String]
+
+  @OptionGroup var daemon: DaemonQuestion
+
+  func run() throws {
+    var refused: ExitCode?
+    for name in names {
+      do {
+        try daemon.ask { client throws(ControlError) in try client.reconnect(name) }
+      } catch let status as ExitCode where status == .no {
+        // The others need not suffer for it.
+        refused = status
+      }
+    }
+    if let refused { throw refused }
+  }
+}
+
 struct RefreshCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "refresh",
     abstract: "Look at an export again, and grow its device.",
     discussion: """
-      For an export that was made larger while it is attached; nothing is interrupted. Needs root.
+      For an export that was made larger while it is attached: it does what reconnect does, so that nothing is \
+      interrupted. Needs root.
 
       Exit status: 0 the device is as large as the export, 1 it is not, or there is no such attachment, 2 the daemon \
       could not be asked.

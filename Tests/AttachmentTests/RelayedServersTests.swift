@@ -75,6 +75,62 @@ struct RelayedServersTests {
     withExtendedLifetime(directory) {}
   }
 
+  @Test("a reconnection makes every link anew under I/O, without an error or a loss", arguments: [1, 3])
+  func reconnect(links: Int) async throws {
+    let (directory, one, first, _, _) = try servers()
+    let lab = try RelayLab(first) { $0.connections = links }
+    try await lab.start()
+    let driver = try lab.driver()
+    let writes = Task {
+      var errors: [ErrorCode] = []
+      for number in 0..<400 as Range<UInt64> {
+        if let error = try await driver.write(Self.block, at: number * 512) { errors.append(error) }
+      }
+      return errors
+    }
+    try await one.received(count: 20, of: .write)
+    try await lab.worker.reconnect()
+    #expect(try await writes.value == [])
+    #expect(one.facts.connected == 2 * links)
+    try await eventually("the old links have taken their leave") { one.facts.disconnected == links }
+    #expect(one.facts.receivedByCommand[.write] == 400)
+    let report = await lab.worker.report
+    #expect(report.state == .attached && report.links == links && report.losses == 0)
+    #expect(lab.states == [.connecting, .attached])
+    #expect(one.facts.violations == [])
+    await lab.worker.stop()
+    withExtendedLifetime(directory) {}
+  }
+
+  @Test("a reconnection of what waits tries now, and says what comes of it")
+  func reconnectWaiting() async throws {
+    let (directory, one, first, _, _) = try servers()
+    let lab = try RelayLab(first) { $0.retry = RetryPolicy(initial: .seconds(3600), maximum: .seconds(3600)) }
+    one.crash()
+    await lab.worker.start()
+    try await lab.wait(for: .waiting)
+    await #expect(throws: Failure.self) { try await lab.worker.reconnect() }
+    try one.restart()
+    try await lab.worker.reconnect()
+    #expect(await lab.worker.report.state == .attached)
+    await lab.worker.stop()
+    await #expect(throws: Failure.self) { try await lab.worker.reconnect() }
+    withExtendedLifetime(directory) {}
+  }
+
+  @Test("a reconnection waits for what is under way, which may have begun with older credentials")
+  func reconnectTwice() async throws {
+    let (directory, one, first, _, _) = try servers()
+    let lab = try RelayLab(first)
+    try await lab.start()
+    async let before: Void = lab.worker.reconnect()
+    async let after: Void = lab.worker.reconnect()
+    _ = try await (before, after)
+    #expect(one.facts.connected == 3)
+    await lab.worker.stop()
+    withExtendedLifetime(directory) {}
+  }
+
   @Test("a move to a server that can't be had changes nothing")
   func failedMove() async throws {
     let (directory, one, first, two, second) = try servers()

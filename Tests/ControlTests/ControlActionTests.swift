@@ -20,6 +20,7 @@ struct ControlActionTests {
         try client.restart("e")
         try client.retry()
         try client.retry("f")
+        try client.reconnect("f")
         try client.refresh("g")
         try client.move("h", to: "nbd://i/h")
         try client.acknowledge("j")
@@ -31,7 +32,7 @@ struct ControlActionTests {
       record.changes == [
         .start(name: "a", wait: true, timeout: .milliseconds(1500)), .start(name: "b", wait: false, timeout: nil),
         .stop(name: "c", force: false), .stop(name: "d", force: true), .restart(name: "e"), .retry(name: nil),
-        .retry(name: "f"), .refresh(name: "g"), .move(name: "h", uri: "nbd://i/h"),
+        .retry(name: "f"), .reconnect(name: "f"), .refresh(name: "g"), .move(name: "h", uri: "nbd://i/h"),
         .acknowledge(name: "j"), .reload, .endHolding(after: .seconds(10)),
       ])
   }
@@ -207,6 +208,7 @@ private final class Record: Sendable {
     actions.stop = { self.add(.stop(name: $0, force: $1)) }
     actions.restart = { self.add(.restart(name: $0)) }
     actions.retry = { self.add(.retry(name: $0)) }
+    actions.reconnect = { self.add(.reconnect(name: $0)) }
     actions.refresh = { self.add(.refresh(name: $0)) }
     actions.move = { self.add(.move(name: $0, uri: $1)) }
     actions.acknowledge = { self.add(.acknowledge(name: $0)) }

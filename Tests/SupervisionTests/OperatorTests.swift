@@ -89,6 +89,27 @@ struct OperatorTests {
     }
   }
 
+  @Test("a reconnection makes new links under the device; what can't be is said, and the device goes on")
+  func reconnect() async throws {
+    try await withNetlinkLab { lab in
+      let server = try await Server("memory", "1M", in: lab.directory)
+      let process = await lab.start([try lab.spec("data", server.uri(), device: 5001)])
+      try await lab.wait(for: "data", .attached, process)
+      try await process.supervisor.reconnect("data")
+      #expect(lab.commands(of: 5001) == [.connect, .reconfigure])
+      #expect(lab.driver.linksUp(of: 5001) == 1)
+      #expect(await lab.report("data", process)?.losses == 0)
+
+      let smaller = try await Server("memory", "512K", replacing: server)
+      await #expect(throws: ActionError.self) { try await process.supervisor.reconnect("data") }
+      withExtendedLifetime(smaller) {}
+      try await process.supervisor.stop("data", force: true)
+      await #expect(
+        throws: ActionError.failed(name: "data", message: "it is stopped", hint: "nbdattach start data")
+      ) { try await process.supervisor.reconnect("data") }
+    }
+  }
+
   @Test("a start that waits ends when it can't succeed, when its time is up, and when somebody stops it meanwhile")
   func startInVain() async throws {
     try await withNetlinkLab { lab in
@@ -142,6 +163,7 @@ struct OperatorTests {
       await #expect(throws: unknown) { try await process.supervisor.start("data", wait: false, timeout: nil) }
       await #expect(throws: unknown) { try await process.supervisor.stop("data", force: true) }
       await #expect(throws: unknown) { try await process.supervisor.restart("data") }
+      await #expect(throws: unknown) { try await process.supervisor.reconnect("data") }
       await #expect(throws: unknown) { try await process.supervisor.refresh("data") }
       await #expect(throws: unknown) { try await process.supervisor.retry("data") }
       _ = await process.supervisor.stopAll(timeout: .seconds(1))
