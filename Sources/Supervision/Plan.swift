@@ -54,6 +54,7 @@ package struct Plan: Equatable, Sendable {
     let exports = Set(old.servers.map(\.exportName))
     guard isRenewable, new.servers.allSatisfy({ exports.contains($0.exportName) }) else { return .replace(new) }
     softened.servers = new.servers
+    softened.tls = new.tls
     softened.expectedSize = new.expectedSize
     softened.requestTimeout = new.requestTimeout
     return softened == new ? .renew(new) : .replace(new)

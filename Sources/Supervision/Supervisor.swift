@@ -202,7 +202,7 @@ package actor Supervisor {
         .first(where: { "\($0)" == entry.report.server })
     else { return }
     Task {
-      let probe = Probe(server, timeout: entry.spec.connectTimeout)
+      let probe = Probe(server, tls: entry.spec.tls, timeout: entry.spec.connectTimeout)
       guard let export = try? await probe.export().value, export.size >= size + UInt64(blockSize) else { return }
       renewLinks(name)
     }

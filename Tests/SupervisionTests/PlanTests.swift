@@ -143,7 +143,7 @@ enum Change: CaseIterable {
   /// With a relay these are soft too.
   static let relayed: [Change] = [.requestTimeout, .unflushedLimit, .fenceTimeout]
   /// Where the kernel's device outlives its links.
-  static let renewing: [Change] = [.servers, .expectedSize, .requestTimeout]
+  static let renewing: [Change] = [.servers, .tls, .expectedSize, .requestTimeout]
   static let hard = allCases.filter { !soft.contains($0) }
 
   func applied(to spec: AttachmentSpec) -> AttachmentSpec {
