@@ -29,7 +29,8 @@ struct ConfigurationReader {
       attachments: attachments.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) })
   }
 
-  /// The attachments that nothing is wrong with; none where the defaults can't be relied on.
+  /// The attachments that nothing is wrong with, or only the content of a file with credentials: what was attached before
+  /// waits until that is mended, and says so. None where the defaults can't be relied on.
   var sound: Configuration {
     var sound = configuration
     sound.attachments.removeAll { isDaemonFileUnsound || unsound.contains($0.name) }
@@ -76,9 +77,9 @@ struct ConfigurationReader {
     guard node.isMapping("`attachments`", &diagnostics) else { return }
     for entry in node.entries(&diagnostics) {
       attachmentCount += 1
-      let errorsBefore = diagnostics.errorCount
+      let errorsBefore = diagnostics.ownErrorCount
       if isFree(entry) { readAttachment(entry) }
-      if diagnostics.errorCount > errorsBefore { unsound.insert(entry.name) }
+      if diagnostics.ownErrorCount > errorsBefore { unsound.insert(entry.name) }
     }
   }
 

@@ -6,11 +6,17 @@ struct Diagnostics {
   private(set) var kept: [Diagnostic] = []
   private(set) var errorCount = 0
   private(set) var warningCount = 0
+  /// Errors of what is declared, as opposed to those in files that it names.
+  var ownErrorCount: Int { errorCount - namedFileErrorCount }
+  private var namedFileErrorCount = 0
 
+  /// `inNamedFile`: in the content of a file that a value names.
   mutating func report(
-    _ severity: Diagnostic.Severity = .error, at place: Place, _ message: @autoclosure () -> String,
-    hint: @autoclosure () -> String? = nil
+    _ severity: Diagnostic.Severity = .error, at place: Place, inNamedFile: Bool = false,
+    _ message: @autoclosure () -> String, hint: @autoclosure () -> String? = nil
   ) {
+    let before = errorCount
+    defer { if inNamedFile { namedFileErrorCount += errorCount - before } }
     guard !isFull(severity) else { return count(severity) }
     keep(
       Diagnostic(

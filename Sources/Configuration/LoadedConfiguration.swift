@@ -2,7 +2,7 @@
 package struct LoadedConfiguration: Equatable, Sendable {
   /// `nil` when there is any error.
   package var configuration: Configuration?
-  /// What is right of it: the attachments without an error. For a daemon that starts: one mistake in one file must not
+  /// What is right of it: the attachments without an error of their own. For a daemon that starts: one mistake in one file must not
   /// keep all the others from their devices.
   package var sound: Configuration
   /// Errors and warnings in the order of files and lines, at most 100 of either.

@@ -100,7 +100,7 @@ extension AttachmentDraft {
     case .missingCredential, .expired, .notYetValid: severity = .warning
     case .tooLarge, .unusable, .keyMismatch, .malformedLine, .noIdentity, .ambiguousIdentity: severity = .error
     }
-    diagnostics.report(severity, at: place ?? server, problem.message, hint: problem.hint)
+    diagnostics.report(severity, at: place ?? server, inNamedFile: true, problem.message, hint: problem.hint)
   }
 
   /// The same thing is not said in the URI and under `tls:`.

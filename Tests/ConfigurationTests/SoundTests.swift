@@ -1,6 +1,7 @@
 import AttachmentModel
 import Configuration
 import Foundation
+import TLS
 import Testing
 
 @Suite("what is right of a configuration with mistakes")
@@ -14,6 +15,15 @@ struct SoundTests {
       ("b.yaml", "attachments:\n  other: {uri: nbd://c}\n"))
     #expect(loaded.configuration == nil)
     #expect(names(loaded) == ["good", "other"])
+  }
+
+  @Test("a wrong key file is an error, and its attachment is declared all the same: it waits until the file is right")
+  func wrongKeyFile() {
+    let loaded = load(
+      ("a.yaml", "attachments:\n  a: {uri: nbds://a, tls: {certificate-file: /c, key-file: /k}}\n"),
+      credentials: { _ in [.file(.key, path: "/k", .keyMismatch)] })
+    #expect(loaded.configuration == nil && loaded.errorCount == 1)
+    #expect(names(loaded) == ["a"])
   }
 
   @Test("a file that is no YAML leaves the other files alone")
