@@ -43,6 +43,7 @@ final class TestServer {
     case .presharedKeys(let path):
       try check(gnutls_psk_allocate_server_credentials(&keys))
       try check(gnutls_psk_set_server_credentials_file(keys, path))
+      try check(gnutls_psk_set_server_known_dh_params(keys, GNUTLS_SEC_PARAM_MEDIUM))
       try check(gnutls_credentials_set(session.session, GNUTLS_CRD_PSK, keys.map { UnsafeMutableRawPointer($0) }))
     }
     if var ticketKey {
