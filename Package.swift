@@ -81,6 +81,13 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Tests/Benchmarks/relay-bench", swiftSettings: settings),
+    .executableTarget(
+      name: "handshake-bench",
+      dependencies: [
+        "Attachment", "AttachmentModel", "LinuxKernel",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Tests/Benchmarks/handshake-bench", swiftSettings: settings),
 
     tests("ForgetfulServerTests", ["ForgetfulServer", "Attachment", "AttachmentModel", "LinuxKernel", "NBDProtocol"]),
     tests("NBDProtocolTests", ["NBDProtocol"]),
