@@ -12,6 +12,8 @@ struct Flushing {
   var isFailing = false
   /// What is gated waits for a FLUSH that is sent after this, on the ledger's own count.
   var gate: UInt64?
+  /// How soon one is due for what the log holds.
+  var pace = FlushPace()
 }
 
 extension RelayLedger {
@@ -26,8 +28,13 @@ extension RelayLedger {
     if flushing.gate != nil { return true }
     if hasProvable { return true }
     guard !log.isEmpty else { return false }
-    return flushing.isLate || log.count * 2 >= limits.unflushedEntries || loggedBytes * 2 >= limits.unflushedBytes
-      || (isDraining && taken == 0)
+    return flushing.isLate || isLogLong || (isDraining && taken == 0)
+  }
+
+  /// At half of a limit, so that writes need not wait; earlier where that costs the server next to nothing.
+  var isLogLong: Bool {
+    if log.count * 2 >= limits.unflushedEntries || loggedBytes * 2 >= limits.unflushedBytes { return true }
+    return flushing.pace.isEarly && (log.count >= FlushPace.earlyEntries || loggedBytes >= FlushPace.earlyBytes)
   }
 
   mutating func sendOwnFlush(_ link: Int, now: UInt64) -> Transmission {
@@ -36,18 +43,23 @@ extension RelayLedger {
     slots[index].kind = .flush
     flushing.own = index
     flushing.isDue = false
+    let filling = log.isEmpty ? 0 : elapsed(since: slots[log.first].time, now)
+    flushing.pace.flushSent(bytes: loggedBytes, entries: log.count, filling: filling)
     return put(index, on: link, isWhole: false, now: now)
   }
 
-  mutating func ownFlushAnswered(sent: UInt64, _ link: Int, error: UInt32) {
-    if error != 0 {
+  mutating func ownFlushAnswered(_ index: SlotIndex, _ link: Int, error: UInt32, now: UInt64) {
+    if error == 0 {
+      flushing.pace.flushed(in: elapsed(since: slots[index].sentTime, now))
+    } else {
+      flushing.pace.forget()
       flushing.isFailing = true
       owed.dataLost()
       report(.flushFailed(error: error))
       // Nothing makes room for them, and to wait for ever is worse than an error.
       failRoomless(error)
     }
-    flushAnswered(sent: sent, link, error: error)
+    flushAnswered(sent: slots[index].sentOrder, link, error: error)
   }
 
   /// A FLUSH, ours or the kernel's, was sent at `sent` and has its reply.

@@ -89,6 +89,7 @@ extension RelayLedger {
       slots[flushing.own].role = .abandoned
       flushing.own = noSlot
     }
+    flushing.pace.forget()
     makeGatedReady()
     makeRoomlessReady()
     phase = .holding

@@ -37,14 +37,15 @@ extension RelayLedger {
 
   /// The slot is in no list. Its payload stays where it is.
   mutating func keep(_ index: SlotIndex, now: UInt64) {
+    if slots[index].kind.isWrite {
+      flushing.pace.wrote(in: elapsed(since: slots[index].sentTime, now))
+    }
     slots[index].state = .kept
     slots[index].order = tickCount()
     slots[index].time = now
     slots.append(index, to: &log)
     loggedBytes += slots[index].payloadLength
-    if !flushing.isDue, log.count * 2 >= limits.unflushedEntries || loggedBytes * 2 >= limits.unflushedBytes {
-      considerFlush()
-    }
+    if !flushing.isDue, isLogLong { considerFlush() }
   }
 
   /// Off the log, and its payload back to the engine.

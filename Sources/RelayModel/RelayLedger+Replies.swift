@@ -45,7 +45,7 @@ extension RelayLedger {
       return partAnswered(index, link, error: error, now: now)
     case .ownFlush:
       flushing.own = noSlot
-      ownFlushAnswered(sent: slots[index].sentOrder, link, error: error)
+      ownFlushAnswered(index, link, error: error, now: now)
       slots.free(index)
     case .replay:
       replayAnswered(index, error: error)

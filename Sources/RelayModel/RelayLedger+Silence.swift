@@ -58,7 +58,7 @@ extension RelayLedger {
   }
 
   /// 0 for a time that is ahead, as when the engine reads its clock once for many requests.
-  private func elapsed(since: UInt64, _ now: UInt64) -> UInt64 { now > since ? now - since : 0 }
+  func elapsed(since: UInt64, _ now: UInt64) -> UInt64 { now > since ? now - since : 0 }
 
   private mutating func reportSilence(now: UInt64) {
     guard let timeout = limits.requestTimeout else { return }

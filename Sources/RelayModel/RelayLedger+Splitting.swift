@@ -27,6 +27,7 @@ extension RelayLedger {
     }
     let part = slots[index].role == .part ? carve(index, links[link]) : makePart(of: index, links[link])
     partsOut += 1
+    slots[slots[part].parent].sentTime = now
     return put(part, on: link, isWhole: false, now: now)
   }
 

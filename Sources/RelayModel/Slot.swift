@@ -76,7 +76,7 @@ struct Slot {
   var sentOrder: UInt64 = 0
   /// In nanoseconds: of arrival; in the log, of the acknowledgement.
   var time: UInt64 = 0
-  /// In nanoseconds: of the last sending.
+  /// In nanoseconds: of the last sending, be it of a part; 0: it was never sent.
   var sentTime: UInt64 = 0
 
   /// Its place among the claims; -1: none.
@@ -92,7 +92,7 @@ struct Slot {
   var cursor: UInt32 = 0
   /// Of what is sent in parts: parts that are not answered.
   var outstanding: Int32 = 0
-  /// Of what is sent in parts: the first error.
+  /// Of what is sent in parts: the first error. Of what is in flight: NBD_ESHUTDOWN, when that has come.
   var error: UInt32 = 0
 
   var isFUA: Bool { flags.rawValue & 1 != 0 }
