@@ -26,6 +26,8 @@ struct KernelSide: ~Copyable {
   var hasUnparsed = false
   /// The last receive filled all the room there was.
   var mayHaveMore = false
+  /// The system had no memory for it: until then (monotonic nanoseconds) nothing is tried.
+  var restsUntil: UInt64 = 0
 
   var pending = PendingRequests()
 
@@ -109,6 +111,7 @@ struct KernelSide: ~Copyable {
     assemblies.removeAll(keepingCapacity: true)
     pending.removeAll()
     mayHaveMore = false
+    restsUntil = 0
   }
 
   /// Gives up the segment with all that is not parsed.

@@ -26,6 +26,9 @@ struct PollSet {
     entries[PollSet.kernel] = pollfd(fd: descriptor, events: Int16(events), revents: 0)
   }
 
+  /// What was learnt of the kernel's socket is of another than the one there is now.
+  func forgetKernel() { entries[PollSet.kernel].revents = 0 }
+
   /// The index to ask with afterwards. A socket of which nothing is wanted is left out: its end would be told for ever.
   mutating func add(_ descriptor: Int32, reads: Bool, writes: Bool) -> Int {
     if count == capacity { grow() }

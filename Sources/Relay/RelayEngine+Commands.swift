@@ -59,6 +59,8 @@ extension RelayEngine {
       settleDebts()
     }
     kernel.open(file)
+    // The last poll(2) spoke of the one before.
+    polled.forgetKernel()
   }
 
   private mutating func beginDraining(_ limit: Duration, _ caller: CheckedContinuation<Bool, Never>) {

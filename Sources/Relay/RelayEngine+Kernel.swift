@@ -19,8 +19,9 @@ extension RelayEngine {
     guard kernel.isOpen else { return }
     if polled.isWritable(PollSet.kernel) { sendToKernel() }
     guard kernel.isOpen, kernel.mayHaveMore || polled.isReadable(PollSet.kernel) else { return }
+    guard kernel.restsUntil <= now || polled.hasEnded(PollSet.kernel) else { return }
     kernel.mayHaveMore = false
-    guard mayReadKernel else {
+    guard mayReadKernel, kernel.restsUntil <= now else {
       // Nobody is left who would take an answer.
       if polled.hasEnded(PollSet.kernel) { endKernel(disconnectRequested: false, problem: nil) }
       return
@@ -32,6 +33,7 @@ extension RelayEngine {
       kernel.mayHaveMore = count == room.count
       _ = parseRequests()
     case .wouldBlock: break
+    case .noMemory: kernel.restsUntil = now + RelayEngine.memoryPause
     case .ended: endKernel(disconnectRequested: false, problem: nil)
     }
   }
@@ -157,7 +159,7 @@ extension RelayEngine {
   }
 
   mutating func sendToKernel() {
-    guard !kernel.output.isEmpty else { return }
+    guard !kernel.output.isEmpty, kernel.restsUntil <= now else { return }
     // Before the kernel knows of an answer the counters do.
     publish()
     while !kernel.output.isEmpty {
@@ -165,6 +167,9 @@ extension RelayEngine {
       switch StreamSocket.send(kernel.descriptor, rest) {
       case .moved(let count): kernel.sent(count)
       case .wouldBlock: return
+      case .noMemory:
+        kernel.restsUntil = now + RelayEngine.memoryPause
+        return
       case .ended: return endKernel(disconnectRequested: false, problem: nil)
       }
     }

@@ -79,7 +79,6 @@ extension RelayEngine {
 
   /// The server said NBD_ESHUTDOWN: the ledger sends nothing more on it.
   mutating func beginEnding(_ link: UnsafeMutablePointer<ServerLink>) {
-    link.pointee.shutdownCount += 1
     guard link.pointee.standing == .up else { return }
     link.pointee.standing = .ending(until: now + RelayEngine.endingGrace)
     goingCount += 1
@@ -99,13 +98,13 @@ extension RelayEngine {
     linksChanged()
   }
 
-  /// Closes the links that have nothing more to say, or no more time to say it.
+  /// Closes the links whose writes are all answered, or that have no more time to answer them. Their reads are asked
+  /// elsewhere.
   mutating func endLinks() {
     guard goingCount > 0 else { return }
     for link in links {
       switch link.pointee.standing {
-      case .ending(let until)
-      where now >= until || ledger.inFlight(on: link.pointee.id) <= link.pointee.shutdownCount:
+      case .ending(let until) where now >= until || !ledger.awaitsWrites(on: link.pointee.id):
         sayGoodbye(link)
         lose(link, .shuttingDown)
       case .leaving(.some(let until)) where now >= until: lose(link, .superseded)

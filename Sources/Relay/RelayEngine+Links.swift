@@ -36,6 +36,10 @@ extension RelayEngine {
       case .wouldBlock:
         link.pointee.isBlocked = true
         return setWritable(link, false)
+      case .noMemory:
+        link.pointee.isBlocked = true
+        link.pointee.restsUntil = now + RelayEngine.memoryPause
+        return setWritable(link, false)
       case .ended(let code): return lose(link, .failed(code))
       }
     }
@@ -58,12 +62,20 @@ extension RelayEngine {
     guard let transport = link.pointee.transport else { return }
     if polled.isWritable(link.pointee.pollIndex) {
       link.pointee.isBlocked = false
-      if transport.wantsToWrite, case .ended(let code) = transport.flushOutput() { return lose(link, .failed(code)) }
-      if !link.pointee.output.isEmpty { send(link) }
+      if transport.wantsToWrite {
+        switch transport.flushOutput() {
+        case .moved, .wouldBlock: break
+        case .noMemory: link.pointee.restsUntil = now + RelayEngine.memoryPause
+        case .ended(let code): return lose(link, .failed(code))
+        }
+      }
+      if !link.pointee.output.isEmpty, link.pointee.restsUntil <= now { send(link) }
     }
     guard link.pointee.transport != nil, !link.pointee.owesKernel else { return }
     if link.pointee.hasUnparsed, !parseReplies(link) { return }
-    guard link.pointee.hasMoreInput || polled.isReadable(link.pointee.pollIndex) else { return }
+    guard link.pointee.restsUntil <= now, link.pointee.hasMoreInput || polled.isReadable(link.pointee.pollIndex) else {
+      return
+    }
     receive(link)
   }
 
@@ -77,6 +89,7 @@ extension RelayEngine {
       link.pointee.hasMoreInput = count == room.count || transport.hasBufferedInput
       _ = parseReplies(link)
     case .wouldBlock: link.pointee.hasMoreInput = transport.hasBufferedInput
+    case .noMemory: link.pointee.restsUntil = now + RelayEngine.memoryPause
     case .ended(let code): lose(link, code == 0 ? .closed : .failed(code))
     }
   }

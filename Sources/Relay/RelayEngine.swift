@@ -23,6 +23,9 @@ struct RelayEngine: ~Copyable {
   /// Of the links that are up, the smallest; what is longer goes out in parts.
   var smallestPayload = UInt32.max
 
+  /// How long a socket rests for which the system had no memory, in nanoseconds.
+  static let memoryPause: UInt64 = 10_000_000
+
   /// Monotonic nanoseconds, taken once for each turn.
   var now: UInt64 = 0
   var nextTick: UInt64 = 0
@@ -73,22 +76,28 @@ struct RelayEngine: ~Copyable {
   /// Sleeps until there is something to do, or time to look at the clock.
   private mutating func wait() {
     removeGoneLinks()
-    var canSleep = !kernel.mayHaveMore
+    var wake = UInt64.max
+    let kernelRests = kernel.restsUntil > now
+    if kernelRests { wake = kernel.restsUntil }
+    var canSleep = kernelRests || !kernel.mayHaveMore
     polled.begin(mailbox: mailbox.descriptor)
-    polled.setKernel(kernel.descriptor, reads: mayReadKernel, writes: !kernel.output.isEmpty)
+    polled.setKernel(
+      kernel.descriptor, reads: !kernelRests && mayReadKernel, writes: !kernelRests && !kernel.output.isEmpty)
     for link in links {
-      let reads = !link.pointee.owesKernel
-      let writes = !link.pointee.output.isEmpty || link.pointee.transport?.wantsToWrite ?? false
+      let rests = link.pointee.restsUntil > now
+      let reads = !rests && !link.pointee.owesKernel
+      let writes = !rests && (!link.pointee.output.isEmpty || link.pointee.transport?.wantsToWrite ?? false)
+      wake = min(wake, link.pointee.deadline, rests ? link.pointee.restsUntil : .max)
       link.pointee.pollIndex = polled.add(link.pointee.descriptor, reads: reads, writes: writes)
       if reads, link.pointee.hasMoreInput || link.pointee.hasUnparsed { canSleep = false }
     }
-    polled.poll(canSleep ? sleepMilliseconds : 0)
+    polled.poll(canSleep ? sleepMilliseconds(until: wake) : 0)
   }
 
   /// -1 where nothing is to be looked after: an idle device never wakes.
-  private var sleepMilliseconds: Int32 {
-    guard needsTick else { return -1 }
-    let next = min(nextTick, change.deadline)
+  private func sleepMilliseconds(until wake: UInt64) -> Int32 {
+    let next = min(needsTick ? nextTick : .max, change.deadline, wake)
+    guard next < .max else { return -1 }
     return next > now ? Int32(clamping: (next - now) / 1_000_000 + 1) : 0
   }
 

@@ -7,6 +7,8 @@ package enum Transfer: Equatable, Sendable {
   case moved(Int)
   /// Try again when poll(2) says so.
   case wouldBlock
+  /// The kernel has no memory for it, which poll(2) does not see: try again a little later.
+  case noMemory
   /// No byte will come or go any more. 0: the peer has closed it in an orderly way; else an errno.
   case ended(Int32)
 }
@@ -22,7 +24,7 @@ package protocol RelayTransport: AnyObject, Sendable {
   func receive(into buffer: UnsafeMutableRawBufferPointer) -> Transfer
 
   /// Takes bytes from the front of `parts` (at most 1024, none empty); less than all of them when no more fits. What it
-  /// has answered as moved is the transport's to deliver. After `wouldBlock` the same bytes are offered again.
+  /// has answered as moved is the transport's to deliver. After `wouldBlock` and `noMemory` the same bytes are offered again.
   func send(_ parts: UnsafeBufferPointer<iovec>) -> Transfer
 
   /// Whether `receive` has bytes that poll(2) does not see: decrypted, or read ahead.

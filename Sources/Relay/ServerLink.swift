@@ -21,6 +21,13 @@ struct ServerLink {
 
   let id: LinkID
   let server: ServerLimits
+  /// When a link that goes is closed at the latest, in monotonic nanoseconds.
+  var deadline: UInt64 {
+    switch standing {
+    case .ending(let until), .leaving(.some(let until)): until
+    case .up, .leaving(nil), .gone: .max
+    }
+  }
   /// `nil` when it is gone: the socket is closed.
   var transport: (any RelayTransport)?
   var descriptor: Int32
@@ -39,8 +46,8 @@ struct ServerLink {
   var isBlocked = false
   /// Replies in `input` are on their way to the kernel: they must stay where they are.
   var owesKernel = false
-  /// Requests that were answered with NBD_ESHUTDOWN; the ledger counts them as in flight until the link is lost.
-  var shutdownCount = 0
+  /// The system had no memory for it: until then (monotonic nanoseconds) nothing is tried.
+  var restsUntil: UInt64 = 0
   /// Where it stands in the last poll(2); -1: not there.
   var pollIndex = -1
 

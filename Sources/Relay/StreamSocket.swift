@@ -36,8 +36,9 @@ enum StreamSocket {
   private static func failure(_ code: Int32) -> Transfer? {
     switch code {
     case EINTR: nil
-    // ENOBUFS and ENOMEM: the kernel has no memory for it now, which is no reason to lose a link.
-    case EAGAIN, ENOBUFS, ENOMEM: .wouldBlock
+    case EAGAIN: .wouldBlock
+    // No reason to lose a link; and the socket counts as ready all the while.
+    case ENOBUFS, ENOMEM: .noMemory
     default: .ended(code)
     }
   }

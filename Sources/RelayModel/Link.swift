@@ -26,6 +26,8 @@ struct Link {
   var bytes = 0
   /// Writes, trims and zeroes in flight.
   var modifying = 0
+  /// Of those, answered with NBD_ESHUTDOWN: they stay until the link is lost.
+  var turnedAway = 0
 
   /// At least one block, whatever a server says.
   var maximumPayload: UInt32 { max(server.maximumPayload, 512) }

@@ -1,4 +1,6 @@
 extension RelayLedger {
-  /// Unanswered on one link, with those that were answered with NBD_ESHUTDOWN; 0 for a link that is not there.
-  package func inFlight(on id: LinkID) -> Int { linkIndex(id).map { links[$0].inFlight.count } ?? 0 }
+  /// Writes, trims or zeroes are out on that link to which no reply has come, NBD_ESHUTDOWN neither.
+  package func awaitsWrites(on id: LinkID) -> Bool {
+    linkIndex(id).map { links[$0].modifying > links[$0].turnedAway } ?? false
+  }
 }

@@ -19,6 +19,7 @@ extension RelayLedger {
     var list = link.inFlight
     var resent = 0
     while let slot = slots.popFirst(of: &list) {
+      slots[slot].error = 0
       switch slots[slot].role {
       case .request:
         unreserve(slot)

@@ -26,6 +26,7 @@ extension RelayLedger {
       return .violation
     }
     if error != 0, error == ErrorCode.shutdown.rawValue {
+      turnAway(index, link)
       linkLeaving(id)
       return .linkIsEnding
     }
@@ -34,6 +35,13 @@ extension RelayLedger {
     // A link that goes had the last write which the next server must wait for.
     if phase == .holding { settle() }
     return outcome
+  }
+
+  /// Counts the first NBD_ESHUTDOWN for a write.
+  private mutating func turnAway(_ index: SlotIndex, _ link: Int) {
+    guard slots[index].isModifying, slots[index].error == 0 else { return }
+    slots[index].error = ErrorCode.shutdown.rawValue
+    links[link].turnedAway += 1
   }
 
   private mutating func landed(_ index: SlotIndex, _ link: Int, error: UInt32, now: UInt64) -> Outcome {

@@ -79,5 +79,9 @@ extension RelayLedger {
     let kind = slots[index].kind
     if kind.carriesPayload { links[link].bytes -= Int(slots[index].length) }
     if kind.isModifying { links[link].modifying -= 1 }
+    if slots[index].error != 0 {
+      slots[index].error = 0
+      links[link].turnedAway -= 1
+    }
   }
 }

@@ -93,6 +93,7 @@ final class Scene {
   var isDrained: Bool { ledger.isDrained }
   var waiting: Int { ledger.waiting }
   var inFlight: Int { ledger.inFlight }
+  func awaitsWrites(on link: LinkID) -> Bool { ledger.awaitsWrites(on: link) }
 }
 
 extension Transmission {
