@@ -35,10 +35,14 @@ extension RelayLink {
     let flags = link.export.flags
     let transport: any RelayTransport =
       if let session = link.tls { SecureTransport(link.socket, session) } else { PlainTransport(link.socket) }
+    let sizes = link.export.effectiveBlockSizes
+    // What is split is split between the server's blocks, of which its maximum need not be a multiple.
+    let block = max(sizes.minimum, UInt32(DeviceGeometry.smallestBlockSize))
+    let most = min(sizes.maximumPayload, UInt32(RelayedDevice.largestRequest))
     self.init(
       transport,
       ServerLimits(
-        maximumPayload: min(link.export.effectiveBlockSizes.maximumPayload, UInt32(RelayedDevice.largestRequest)),
+        maximumPayload: most - most % block,
         canFlush: flags.contains(.sendFlush), canFUA: flags.contains(.sendFUA),
         canMultiConn: flags.contains(.canMultiConn)))
   }
