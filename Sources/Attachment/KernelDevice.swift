@@ -105,7 +105,7 @@ package enum DeviceNotice: Equatable, Sendable {
   case stalled(seconds: Int)
   /// What was stalled goes on.
   case flowing
-  /// After an outage: requests that were sent again, and acknowledged writes, of so many bytes.
+  /// After an outage, once: requests that are sent again, and acknowledged writes, of so many bytes; not both 0.
   case recovered(resent: Int, replayed: Int, replayedBytes: Int)
   /// The server has refused an acknowledged write that was sent again: these bytes are not as the kernel believes.
   case dataLost(DataLoss)

@@ -121,13 +121,11 @@ struct RelayEngine: ~Copyable {
   private mutating func reportEvents() {
     while let event = ledger.nextEvent() {
       switch event {
-      case .replayed(let count, let bytes):
-        counters.add(UInt64(clamping: count), to: .replayed)
+      case .recovered(let resent, let replayed, let bytes):
+        counters.add(UInt64(clamping: replayed), to: .replayed)
         counters.add(UInt64(clamping: bytes), to: .replayedBytes)
-        onEvent(.recovered(resent: 0, replayed: count, replayedBytes: bytes))
-      case .resent(let count):
-        counters.add(UInt64(clamping: count), to: .resent)
-        onEvent(.recovered(resent: count, replayed: 0, replayedBytes: 0))
+        onEvent(.recovered(resent: resent, replayed: replayed, replayedBytes: bytes))
+      case .resent(let count): counters.add(UInt64(clamping: count), to: .resent)
       case .dataLost(let offset, let length, let error):
         onEvent(.dataLost(offset: offset, length: length, error: error))
       case .flushFailed(let error): onEvent(.flushFailed(error: error))

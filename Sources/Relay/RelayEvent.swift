@@ -27,7 +27,8 @@ package enum RelayEvent: Equatable, Sendable {
   case stalled(seconds: Int)
   /// What was stalled goes on.
   case flowing
-  /// After the last link was lost: what was sent again, requests that the kernel still waits for and acknowledged writes.
+  /// After the last link was lost, when there is one again: requests that the kernel still waits for, which go out again,
+  /// and acknowledged writes, which did. Told once for each outage, and not when both are 0.
   case recovered(resent: Int, replayed: Int, replayedBytes: Int)
   /// A server refused an acknowledged write that was sent again: the kernel believes these bytes written.
   case dataLost(offset: UInt64, length: UInt32, error: UInt32)

@@ -110,9 +110,10 @@ package enum Outcome: Equatable, Sendable {
 
 /// What the engine reports.
 package enum LedgerEvent: Equatable, Sendable {
-  /// The log was sent again to a new server: entries, and bytes of payload.
-  case replayed(count: Int, bytes: Int)
-  /// So many requests were out on a link that was lost, and are sent again.
+  /// No link was left, and there is one again: so many unanswered requests are sent again, and so many acknowledged
+  /// writes, of so many bytes of payload, were. Not said where there was nothing to send again.
+  case recovered(resent: Int, replayed: Int, bytes: Int)
+  /// So many requests were out on a link that was lost or goes, and are sent again.
   case resent(count: Int)
   /// A server refused what another had acknowledged; FLUSH and FUA answer EIO once.
   case dataLost(offset: UInt64, length: UInt32, error: UInt32)

@@ -96,13 +96,27 @@ extension RelayLedger {
   /// server that came after this one. A FLUSH on this link says.
   private mutating func finish(_ replay: Replay) {
     guard let link = linkIndex(replay.link) else { return }
-    if replay.count > 0 { report(.replayed(count: replay.count, bytes: replay.bytes)) }
+    let resent = sentBefore(ready) + sentBefore(blocked) + sentBefore(split)
+    if resent + replay.count > 0 {
+      report(.recovered(resent: resent, replayed: replay.count, bytes: replay.bytes))
+    }
     links[link].standing = .proven
     phase = .flowing
     // Without FLUSH a server has nothing to forget.
     if !links[link].server.canFlush { dropFromLog(before: .max) }
     proveUnneeded()
     considerFlush()
+  }
+
+  /// Requests of a list that were sent to a server that is lost, whole or in part, and are not answered.
+  private func sentBefore(_ list: SlotList) -> Int {
+    var count = 0
+    var index = list.first
+    while index != noSlot {
+      if slots[index].role == .request, slots[index].sentTime > 0 { count += 1 }
+      index = slots[index].next
+    }
+    return count
   }
 
   /// The link of the replay goes; what is out on it is still waited for.

@@ -21,8 +21,12 @@ enum NoticeText {
       return (.warning, "stalled: a request has waited \(seconds)s for its answer from \(server)", .stalled)
     case .flowing: return (.info, "no longer stalled", .stalled)
     case .recovered(let resent, let replayed, let bytes):
-      let kept = replayed > 0 ? ", acknowledged writes: \(replayed) of \(sizeText(Int64(clamping: bytes)))" : ""
-      return (.info, "sent again after the outage: requests: \(resent)\(kept)", .recovered)
+      let parts = [
+        resent > 0 ? counted(resent, "request") : nil,
+        replayed > 0
+          ? "\(counted(replayed, "acknowledged write")) of \(sizeText(Int64(clamping: bytes)))" : nil,
+      ]
+      return (.info, "sent again after the outage: \(parts.compactMap(\.self).joined(separator: " and "))", .recovered)
     case .dataLost(let loss):
       return (
         .critical,
@@ -45,6 +49,9 @@ enum NoticeText {
     }
   }
 }
+
+/// A number and what it counts, of which the plural ends in "s".
+private func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
 
 extension DeviceNotice {
   var errnoCode: Int32? {

@@ -202,4 +202,63 @@ import Testing
     scene.join(2)
     #expect(scene.answerAll().map(\.command) == [.flush])
   }
+
+  @Test("an outage is told when a link is there again, and only where something is sent again")
+  func recovered() {
+    let scene = Scene()
+    scene.join(1)
+    scene.join(2)
+    scene.ask(.read, 1)
+    scene.ask(.read, 2, at: 8)
+    let first = scene.sent()
+    #expect(first.map(\.link) == [1, 2])
+    // One of several is no outage.
+    scene.lose(2)
+    #expect(scene.sent().count == 1)
+    #expect(scene.events() == [.resent(count: 1)])
+    scene.lose(1)
+    scene.ask(.read, 3, at: 16)
+    #expect(scene.events() == [.resent(count: 2)])
+    scene.join(3)
+    #expect(scene.events() == [.recovered(resent: 2, replayed: 0, bytes: 0)])
+    scene.answerAll()
+    scene.lose(3)
+    scene.ask(.read, 4)
+    scene.join(4)
+    #expect(scene.events().isEmpty)
+  }
+
+  @Test("of a split request that was lost once is told, once")
+  func recoveredSplit() {
+    let scene = Scene()
+    scene.join(1, ServerLimits(maximumPayload: 4096))
+    scene.write(1, at: 0, blocks: 3)
+    scene.ask(.read, 2, at: 8, blocks: 3)
+    scene.reply(scene.sent()[0])
+    scene.lose(1)
+    _ = scene.events()
+    scene.join(2, ServerLimits(maximumPayload: 4096))
+    #expect(scene.events() == [.recovered(resent: 2, replayed: 0, bytes: 0)])
+  }
+
+  @Test("a server that shuts down is waited for while it may still answer writes, and no longer")
+  func awaited() {
+    let scene = Scene()
+    scene.join(1)
+    scene.write(1, at: 0)
+    scene.write(2, at: 1)
+    scene.ask(.read, 3, at: 2)
+    let sent = scene.sent()
+    #expect(scene.reply(sent[2], error: ErrorCode.shutdown.rawValue) == .linkIsEnding)
+    #expect(scene.awaitsWrites(on: 1))
+    for _ in 0..<2 { #expect(scene.reply(sent[0], error: ErrorCode.shutdown.rawValue) == .linkIsEnding) }
+    #expect(scene.awaitsWrites(on: 1))
+    scene.reply(sent[1])
+    #expect(!scene.awaitsWrites(on: 1))
+    scene.lose(1)
+    #expect(!scene.awaitsWrites(on: 1))
+    scene.join(2)
+    #expect(scene.answerAll().map(\.block) == [1, 0, 2])
+    #expect(scene.unanswered == 0)
+  }
 }

@@ -43,7 +43,7 @@ import Testing
     scene.reply(second[1])
     #expect(scene.sent().isEmpty)
     scene.reply(second[0])
-    #expect(scene.events() == [.resent(count: 2), .replayed(count: 3, bytes: 3 * 4096)])
+    #expect(scene.events() == [.resent(count: 2), .recovered(resent: 2, replayed: 3, bytes: 3 * 4096)])
     #expect(scene.sent().map(\.command) == [.write, .read, .read])
     #expect(scene.unflushed == 3)
   }
@@ -94,7 +94,7 @@ import Testing
       scene.events() == [
         .resent(count: 2), .dataLost(offset: 0, length: 4096, error: 28),
         .dataLost(offset: 4096, length: 4096, error: 1),
-        .replayed(count: 1, bytes: 4096),
+        .recovered(resent: 2, replayed: 1, bytes: 4096),
       ])
     #expect(scene.unflushed == 1)
     #expect(scene.released() == [2, 3])

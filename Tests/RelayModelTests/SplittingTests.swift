@@ -123,7 +123,17 @@ import Testing
     #expect(parts.map(\.payload?.offset) == [28, 28 + 8192])
     #expect(parts.allSatisfy { !$0.isWhole })
     for part in parts { scene.reply(part) }
-    #expect(scene.events() == [.replayed(count: 1, bytes: 16_384)])
+    #expect(scene.events() == [.recovered(resent: 0, replayed: 1, bytes: 16_384)])
+  }
+
+  @Test("parts end where the server's blocks do, also when its maximum is no power of two")
+  func blocks() {
+    let scene = Scene()
+    scene.join(1, ServerLimits(maximumPayload: 3 * 4096))
+    scene.ask(.read, 1, at: 2, blocks: 8)
+    let parts = scene.sent()
+    #expect(parts.map(\.offset) == [8192, 12_288, 24_576, 36_864])
+    #expect(parts.map(\.length) == [4096, 12_288, 12_288, 4096])
   }
 
   @Test("a long request and a small server don't fill the table")

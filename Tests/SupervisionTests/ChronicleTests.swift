@@ -231,10 +231,10 @@ struct ChronicleTests {
     var chronicle = Chronicle()
     #expect(
       said(.recovered(resent: 0, replayed: 3, replayedBytes: 12288), .attached, &chronicle)?.message
-        == "data: sent again after the outage: requests: 0, acknowledged writes: 3 of 12 KiB")
+        == "data: sent again after the outage: 3 acknowledged writes of 12 KiB")
     #expect(
-      said(.recovered(resent: 7, replayed: 0, replayedBytes: 0), .attached, &chronicle)?.message
-        == "data: sent again after the outage: requests: 7")
+      said(.recovered(resent: 7, replayed: 1, replayedBytes: 512), .attached, &chronicle)?.message
+        == "data: sent again after the outage: 7 requests and 1 acknowledged write of 512 B")
     #expect(said(.leftUnflushed(bytes: 4096), .reconnecting, &chronicle)?.priority == .warning)
     #expect(said(.silent, .attached, &chronicle)?.messageID == .stalled)
   }
