@@ -8,7 +8,7 @@ start_server ours 10810 nbdkit -f -t 1 -p 10810 file "$ours"
 take /dev/nbd0 10809
 eventually 20 "nbd-client attaches" test -e /sys/block/nbd0/pid
 holder=$(kernel_pid /dev/nbd0)
-./writer append /dev/nbd0 "$work/log" --direct --seconds 15 &
+./writer append /dev/nbd0 "$work/log" --direct &
 writer=$!
 
 config searching <<'YAML'
@@ -29,6 +29,7 @@ equal "size of the foreign device" "$(size_of /dev/nbd0)" $((32 << 20))
 remove_config naming
 reload
 wait_state naming stopped
+kill -TERM "$writer"
 wait "$writer"
 equal "the holder after all" "$(kernel_pid /dev/nbd0)" "$holder"
 ./writer verify "$theirs" "$work/log"

@@ -4,7 +4,7 @@ drop_in=/run/systemd/system/$daemon.d
 at_end rm --recursive --force "$drop_in"
 at_end systemctl daemon-reload
 mkdir --parents "$drop_in"
-printf '[Service]\nWatchdogSec=6s\nTimeoutAbortSec=5s\n' >"$drop_in/short-watchdog.conf"
+printf '[Service]\nWatchdogSec=4s\nTimeoutAbortSec=3s\n' >"$drop_in/short-watchdog.conf"
 systemctl daemon-reload
 start_daemon
 systemctl restart "$daemon"
@@ -15,7 +15,7 @@ YAML
 reload
 wait_state data attached
 hung=$(daemon_pid)
-sleep 13
+sleep 9
 equal "process after two watchdog times" "$(daemon_pid)" "$hung"
 
 mark data
