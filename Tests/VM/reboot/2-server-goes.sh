@@ -75,6 +75,8 @@ systemctl start srv-classic.mount
 
 # In files that are there, so that nothing has to be read for it.
 for folder in /srv/data /srv/classic; do dd if=/dev/zero of=$folder/lost bs=64k count=16 conv=fsync status=none; done
+# No older block is on its way when the server goes: the next write would wait for one that it has to change.
+sync
 mark data classic
 echo kill >/dev/virtio-ports/vm.request
 for name in data classic; do wait_state $name reconnecting; done
