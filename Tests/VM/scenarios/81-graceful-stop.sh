@@ -36,9 +36,9 @@ at_end pkill -KILL nbd-server
   echo "attachments:"
   for name in relay classic; do
     case $name in relay) interface=netlink ;; classic) interface=ioctl ;; esac
-    echo "  $name-nbdkit: { uri: \"nbd://127.0.0.1:10803/$name-nbdkit\", kernel-interface: $interface }"
-    echo "  $name-qemu: { uri: \"nbd+unix:///?socket=$work/qemu-$name\", kernel-interface: $interface }"
-    echo "  $name-nbd-server: { uri: \"nbd://127.0.0.1:10805/$name\", kernel-interface: $interface }"
+    echo "  $name-nbdkit: { uri: \"nbd://127.0.0.1:10803/$name-nbdkit\", kernel-interface: $interface, retry: { maximum: 2s } }"
+    echo "  $name-qemu: { uri: \"nbd+unix:///?socket=$work/qemu-$name\", kernel-interface: $interface, retry: { maximum: 2s } }"
+    echo "  $name-nbd-server: { uri: \"nbd://127.0.0.1:10805/$name\", kernel-interface: $interface, retry: { maximum: 2s } }"
   done
 } | config_file graceful
 mapfile -t names < <(for name in relay classic; do printf "$name-%s\n" "${servers_of[@]}"; done)
