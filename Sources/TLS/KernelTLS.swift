@@ -8,7 +8,7 @@ package enum KernelTLS {
     /// The kernel has no `tls` module, or it is not loaded.
     case noModule
     case notTCP
-    /// Not one of TLS 1.2 and 1.3 with AES-GCM or ChaCha20-Poly1305.
+    /// Not one of TLS 1.2 and 1.3 with AES-GCM or ChaCha20-Poly1305, or one of these that this kernel does not have.
     case unsupported(String)
     /// Bytes have been read from the socket that the kernel would have to have, or wait to be sent.
     case dataPending
@@ -34,7 +34,7 @@ package enum KernelTLS {
 extension KernelTLS.Obstacle {
   package var message: String {
     switch self {
-    case .noModule: "the kernel's tls module is not loaded"
+    case .noModule: "this kernel has no TLS: its module tls is not loaded, or it was made without"
     case .notTCP: "the kernel does TLS over TCP only"
     case .unsupported(let what): "the kernel has no TLS with \(what)"
     case .dataPending: "TLS data is still under way, so the kernel can't take the connection over"
@@ -42,7 +42,14 @@ extension KernelTLS.Obstacle {
     }
   }
 
-  package var hint: String? { self == .noModule ? "modprobe tls" : nil }
+  package var hint: String? {
+    switch self {
+    case .noModule: "modprobe tls, or write `datapath: relay`"
+    case .notTCP: "write `datapath: relay`"
+    case .unsupported: "allow others in tls.priority and on the server, or write `datapath: relay`"
+    case .dataPending, .refused: nil
+    }
+  }
 }
 
 extension TLSSession {
@@ -73,6 +80,8 @@ extension TLSSession {
 /// One direction's keys as the kernel takes them, a `struct tls12_crypto_info_*`; wiped when they go.
 struct RecordKeys {
   let info: Secret
+  /// Such as `TLS 1.3, AES-256-GCM`.
+  let name: String
 
   init(_ session: gnutls_session_t, isReceiving: Bool) throws(TLSError) {
     let cipher = gnutls_cipher_get(session)
@@ -88,6 +97,7 @@ struct RecordKeys {
       code = gnutls_record_get_state(session, isReceiving ? 1 : 0, &mac, &iv, &key, base)
     }
     try check(code)
+    name = "\(versionName(of: version)), \(cipherName(of: cipher))"
     let layout = try Layout(cipher, version)
     let ivBytes = UnsafeRawBufferPointer(start: iv.data, count: Int(iv.size))
     let keyBytes = UnsafeRawBufferPointer(start: key.data, count: Int(key.size))
@@ -99,7 +109,12 @@ struct RecordKeys {
 
   func set(on socket: Int32, _ direction: Int32, _ call: String) throws(TLSError) {
     let result = info.withBytes { setsockopt(socket, SOL_TLS, direction, $0.baseAddress, socklen_t($0.count)) }
-    guard result == 0 else { throw .kernel(.refused(call, errno)) }
+    guard result != 0 else { return }
+    switch errno {
+    // Unknown to this kernel, or without what computes it (net/tls/tls_main.c, crypto_alloc_aead).
+    case EINVAL, ENOENT, EOPNOTSUPP: throw .kernel(.unsupported(name))
+    case let code: throw .kernel(.refused(call, code))
+    }
   }
 
   /// How the parts lie in the struct: all are bytes but version and cipher at its head, so that nothing is padded.
@@ -113,18 +128,16 @@ struct RecordKeys {
       switch protocolVersion {
       case GNUTLS_TLS1_2: version = 0x0303
       case GNUTLS_TLS1_3: version = 0x0304
-      default: throw .kernel(.unsupported(Self.name(gnutls_protocol_get_name(protocolVersion))))
+      default: throw .kernel(.unsupported(versionName(of: protocolVersion)))
       }
       switch cipher {
       case GNUTLS_CIPHER_AES_128_GCM: (self.cipher, keyLength, isChaCha) = (TLS_CIPHER_AES_GCM_128, 16, false)
       case GNUTLS_CIPHER_AES_256_GCM: (self.cipher, keyLength, isChaCha) = (TLS_CIPHER_AES_GCM_256, 32, false)
       case GNUTLS_CIPHER_CHACHA20_POLY1305:
         (self.cipher, keyLength, isChaCha) = (TLS_CIPHER_CHACHA20_POLY1305, 32, true)
-      default: throw .kernel(.unsupported(Self.name(gnutls_cipher_get_name(cipher))))
+      default: throw .kernel(.unsupported(cipherName(of: cipher)))
       }
     }
-
-    private static func name(_ text: UnsafePointer<CChar>?) -> String { text.map { String(cString: $0) } ?? "this" }
 
     private var isTLS12: Bool { version == 0x0303 }
     /// Of GnuTLS' IV, in bytes: salt and nonce, or in TLS 1.2 with AES the salt alone.

@@ -48,6 +48,7 @@ package enum TLSError: Error, Equatable, Sendable {
     // The clock may not have been set yet.
     case .certificate(let problems, _): problems.allSatisfy(\.isNotYetValid) ? .passing : .final
     case .file(_, _, .notYetValid): .passing
+    case .kernel(.dataPending), .kernel(.refused): .passing
     case .clientCertificateRefused, .presharedKeyRefused, .nothingInCommon, .unknownServerName, .alert, .notTLS,
       .renegotiation, .file, .priority, .kernel, .library, .outOfStep:
       .final

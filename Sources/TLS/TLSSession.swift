@@ -49,6 +49,7 @@ package final class TLSSession: @unchecked Sendable {
   let credentials: TLSCredentials?
   let server: TLSRequirements.Server
   let priorities: String?
+  private let isForKernel: Bool
   var state = State.handshaking
   /// The server has sent data, so that it has accepted us.
   private(set) var hasReceived = false
@@ -58,19 +59,22 @@ package final class TLSSession: @unchecked Sendable {
   private let expectation: UnsafeMutablePointer<gnutls_typed_vdata_st>
 
   /// `priorities`: `nil` for those of `TLSPriorities`. `socket`: connected and nonblocking, it stays the caller's and
-  /// must stay open; `nil`: bytes come and go by `feed` and `drain`.
+  /// must stay open; `nil`: bytes come and go by `feed` and `drain`. `isForKernel`: unless `priorities` say otherwise, only
+  /// what the kernel can do is offered.
   package convenience init(
-    _ credentials: TLSCredentials, server: TLSRequirements.Server, priorities: String? = nil, socket: Int32?
+    _ credentials: TLSCredentials, server: TLSRequirements.Server, priorities: String? = nil, socket: Int32?,
+    isForKernel: Bool = false
   ) throws(TLSError) {
     let flags = UInt32(GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL)
-    try self.init(flags: flags, credentials, server, priorities: priorities, socket: socket)
+    try self.init(
+      flags: flags, credentials, server, priorities: priorities, socket: socket, isForKernel: isForKernel)
     try configure(credentials)
   }
 
   /// Without anything set but the transport.
   init(
     flags: UInt32, _ credentials: TLSCredentials?, _ server: TLSRequirements.Server, priorities: String? = nil,
-    socket: Int32?
+    socket: Int32?, isForKernel: Bool = false
   ) throws(TLSError) {
     var made: gnutls_session_t?
     try check(gnutls_init(&made, flags))
@@ -80,6 +84,7 @@ package final class TLSSession: @unchecked Sendable {
     self.credentials = credentials
     self.server = server
     self.priorities = priorities
+    self.isForKernel = isForKernel
     name = server.name.flatMap { strdup($0) }
     purpose = strdup(GNUTLS_KP_TLS_WWW_SERVER)
     expectation = .allocate(capacity: 2)
@@ -124,7 +129,8 @@ package final class TLSSession: @unchecked Sendable {
   }
 
   func setPriorities(usingPresharedKey: Bool) throws(TLSError) {
-    let text = TLSPriorities.effective(priorities, usesPresharedKey: usingPresharedKey)
+    let text = TLSPriorities.effective(
+      priorities, usesPresharedKey: usingPresharedKey, isForKernel: isForKernel)
     let code = gnutls_priority_set_direct(session, text, nil)
     if code == GNUTLS_E_INVALID_REQUEST { try TLSPriorities.check(text) }
     try check(code)

@@ -103,6 +103,22 @@ struct KernelTLSTests {
     }
   }
 
+  @Test("only what the kernel can do is offered, unless the operator's own string says otherwise")
+  func offered() throws {
+    // Asks for the other cipher first.
+    let priorities = "NORMAL:-CIPHER-ALL:+AES-128-CCM:+AES-128-GCM:%SERVER_PRECEDENCE"
+    for (isForKernel, own, cipher) in [
+      (true, nil, "AES-128-GCM"), (false, nil, "AES-128-CCM"), (true, TLSPriorities.certificates, "AES-128-CCM"),
+    ] {
+      let client = try makeClient(priorities: own, isForKernel: isForKernel)
+      try shakeHands(client, try makeServer(priorities: priorities).session)
+      #expect(client.version == "TLS 1.3" && client.cipher == cipher)
+    }
+    let client = try makeClient(isForKernel: true)
+    let server = try makeServer(priorities: "NORMAL:-CIPHER-ALL:+AES-128-CCM")
+    #expect(throws: TLSError.nothingInCommon(usesPresharedKey: false)) { try shakeHands(client, server.session) }
+  }
+
   @Test("what was read ahead keeps the kernel out")
   func pending() throws {
     let client = try makeClient()

@@ -9,14 +9,14 @@ import Testing
 /// The client of most tests: trusts the lab's authority and wants `storage1`.
 func makeClient(
   _ server: TLSRequirements.Server = .named("storage1"), authorities: CertificateLab.Identity? = nil,
-  identity: CertificateLab.Identity? = nil, priorities: String? = nil,
-  socket: Int32? = nil
+  identity: CertificateLab.Identity? = nil, priorities: String? = nil, socket: Int32? = nil, isForKernel: Bool = false
 ) throws -> TLSSession {
   let credentials = try TLSCredentials.load(
     .certificates(
       authorities: (authorities ?? CertificateLab.authority.get()).certificate, certificate: identity?.certificate,
       key: identity?.key))
-  return try TLSSession(credentials, server: server, priorities: priorities, socket: socket)
+  return try TLSSession(
+    credentials, server: server, priorities: priorities, socket: socket, isForKernel: isForKernel)
 }
 
 func makeServer(
