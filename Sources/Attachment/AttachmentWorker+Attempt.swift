@@ -35,18 +35,20 @@ extension AttachmentWorker {
       device = try await makeDevice(spec)
       listen(to: device)
     }
-    let connector = Connector(server: server, tls: spec.tls, scope: scope) { [self] step in
+    try requireCarriable(server, by: device)
+    let connector = Connector(
+      server: server, tls: spec.tls, isForKernelTLS: device.datapath == .ktls, scope: scope
+    ) { [self] step in
       report.activity = step
       publish()
     }
     var links: [Link] = []
     do throws(Failure) {
-      links.append(try await connector.link(timeout: spec.connectTimeout))
-      try requireCarriable(links[0], by: device)
+      links.append(try await link(by: connector, for: device, in: scope))
       let identity = try identity(from: links[0], device, placement)
       let wanted = linksWanted(of: identity, for: placement, device)
       while links.count < wanted {
-        let link = try await connector.link(timeout: spec.connectTimeout)
+        let link = try await link(by: connector, for: device, in: scope)
         try requireSame(link, as: links[0])
         links.append(link)
       }
@@ -59,13 +61,40 @@ extension AttachmentWorker {
       fill(from: device, identity)
     } catch {
       // A server may keep a client that does not take its leave; what the kernel has got is the kernel's.
-      for link in links where !device.owns(link) {
-        let stream = ByteStream(link.socket, tls: link.tls, scope: scope)
-        stream.writeIfPossible(Request(.disconnect, cookie: 0).bytes)
-        stream.closeTLS()
-      }
+      for link in links where !device.owns(link) { leave(link, scope) }
       throw error
     }
+  }
+
+  /// A device that was made for other servers may be moved to this one.
+  private func requireCarriable(_ server: ServerURI, by device: any KernelDevice) throws(Failure) {
+    switch device.datapath {
+    case .relay: break
+    case .ktls: try Link.requireKernelTLS(server)
+    case .direct:
+      guard server.usesTLS else { break }
+      throw Failure(
+        .comparing, "`datapath: direct` can't carry TLS: the kernel speaks to the server itself",
+        hint: "write `datapath: relay`, then stop the attachment and start it again", advice: .giveUp)
+    }
+  }
+
+  /// Makes a link in the form in which the device takes it.
+  private func link(
+    by connector: Connector, for device: any KernelDevice, in scope: AttemptScope
+  ) async throws(Failure) -> Link {
+    let link = try await connector.link(timeout: spec.connectTimeout)
+    guard device.datapath == .ktls else { return link }
+    do { return try link.givenToKernel() } catch {
+      leave(link, scope)
+      throw error
+    }
+  }
+
+  private func leave(_ link: Link, _ scope: AttemptScope) {
+    let stream = ByteStream(link.socket, tls: link.tls, scope: scope)
+    stream.writeIfPossible(Request(.disconnect, cookie: 0).bytes)
+    stream.closeTLS()
   }
 
   private func linksWanted(of identity: DeviceIdentity, for placement: LinkPlacement, _ device: any KernelDevice) -> Int
@@ -115,14 +144,6 @@ extension AttachmentWorker {
         flags: flags,
         requestTimeout: spec.requestTimeout, reconnectTimeout: spec.reconnectTimeout),
       linkCount: linkCount, security: link.security)
-  }
-
-  /// A device that was made without TLS may be moved to a server with it.
-  private func requireCarriable(_ link: Link, by device: any KernelDevice) throws(Failure) {
-    guard link.tls != nil, device.datapath != .relay else { return }
-    throw Failure(
-      .comparing, "`datapath: \(device.datapath.rawValue)` can't carry TLS: the kernel speaks to the server itself",
-      hint: "write `datapath: relay`, then stop the attachment and start it again", advice: .giveUp)
   }
 
   /// To a server that allows several.

@@ -28,16 +28,20 @@ package struct Connector {
 
   package let server: ServerURI
   private let tls: TLSSpec?
+  private let isForKernelTLS: Bool
   private let scope: AttemptScope
   private let progress: (String) -> Void
 
-  /// `tls` is for a server with TLS, beside what its URI says. `progress` gets each step in words, such as
+  /// `tls` is for a server with TLS, beside what its URI says. `isForKernelTLS`: links are to be given to the kernel with
+  /// their keys, so that what it can't do is not offered. `progress` gets each step in words, such as
   /// `connecting to 192.0.2.1 port 10809`.
   package init(
-    server: ServerURI, tls: TLSSpec? = nil, scope: AttemptScope, progress: @escaping (String) -> Void = { _ in }
+    server: ServerURI, tls: TLSSpec? = nil, isForKernelTLS: Bool = false, scope: AttemptScope,
+    progress: @escaping (String) -> Void = { _ in }
   ) {
     self.server = server
     self.tls = tls
+    self.isForKernelTLS = isForKernelTLS
     self.scope = scope
     self.progress = progress
   }
@@ -81,7 +85,10 @@ package struct Connector {
     } catch {
       throw .ended(error, .negotiating, "reading the TLS credentials", after: timeout)
     }
-    do { return Negotiation.Security(requirements: requirements, credentials: try result.get()) } catch {
+    do {
+      return Negotiation.Security(
+        requirements: requirements, credentials: try result.get(), isForKernel: isForKernelTLS)
+    } catch {
       throw .securing(error)
     }
   }

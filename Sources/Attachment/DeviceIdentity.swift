@@ -10,17 +10,17 @@ package struct DeviceIdentity: Equatable, Sendable, Codable {
   package var parameters: DeviceParameters
   /// Links that it has when none is lost.
   package var linkCount: Int
-  /// What protects its newest links, as `Link.security`.
-  package var security: String?
+  /// Of its newest links; `nil`: they are in clear.
+  package var security: LinkSecurity?
 
   package init(
-    server: ServerURI, export: ExportInfo, parameters: DeviceParameters, linkCount: Int, security: String? = nil
+    server: ServerURI, export: ExportInfo, parameters: DeviceParameters, linkCount: Int, security: LinkSecurity? = nil
   ) {
-    self.security = security
     self.server = server
     self.export = export
     self.parameters = parameters
     self.linkCount = linkCount
+    self.security = security
   }
 
   /// Throws, as a failure that needs a change, where `other` can't take the place of the export under the device.

@@ -10,7 +10,9 @@ extension Failure {
       case .passing: .retry
       case .final: .giveUp
       }
-    return Failure(.negotiating, error.message, hint: error.hint, errnoCode: code, advice: advice)
+    // What this machine lacks it lacks with every server.
+    let phase: Phase = error == .kernel(.noModule) ? .binding : .negotiating
+    return Failure(phase, error.message, hint: error.hint, errnoCode: code, advice: advice)
   }
 
   static func securing(_ problem: TLSRequirements.Problem) -> Failure {

@@ -35,6 +35,7 @@ package final class IoctlDevice: KernelDevice {
   private let name: String
   private let selection: DeviceSelection
   private let registry: DeviceRegistry
+  package let datapath: Datapath
   private let taken = Mutex<Int?>(nil)
   private let state = Mutex(State.unbound)
 
@@ -43,10 +44,12 @@ package final class IoctlDevice: KernelDevice {
   /// How long the kernel may take to let go once its socket was shut down.
   private static let forcedReleaseLimit: Duration = .seconds(5)
 
-  package init(name: String, selection: DeviceSelection, registry: DeviceRegistry) {
+  /// `datapath`: what the socket is that it will be bound to.
+  package init(name: String, selection: DeviceSelection, registry: DeviceRegistry, datapath: Datapath = .direct) {
     self.name = name
     self.selection = selection
     self.registry = registry
+    self.datapath = datapath
   }
 
   deinit {

@@ -7,17 +7,17 @@ package import TLS
 package struct Link: Sendable {
   package let socket: OpenFile
   /// What protects the connection; with it the socket itself carries ciphertext only. Who owns the link uses it, on one
-  /// thread at a time.
+  /// thread at a time. `nil`: the connection is in clear, or the kernel protects it.
   package let tls: TLSSession?
-  /// What that is, such as `TLS 1.3, AES-256-GCM`, and whether nobody looked at the certificate; `nil` in clear.
-  package let security: String?
+  /// How the connection is protected, and by whom; `nil`: it is in clear.
+  package let security: LinkSecurity?
   package let server: ServerURI
   /// The address that was reached, such as `192.0.2.1 port 10809`.
   package let peer: String
   package let export: ExportInfo
 
   package init(
-    socket: OpenFile, tls: TLSSession? = nil, security: String? = nil, server: ServerURI, peer: String,
+    socket: OpenFile, tls: TLSSession? = nil, security: LinkSecurity? = nil, server: ServerURI, peer: String,
     export: ExportInfo
   ) {
     self.socket = socket

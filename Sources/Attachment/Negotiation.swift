@@ -12,6 +12,8 @@ struct Negotiation {
   struct Security {
     let requirements: TLSRequirements
     let credentials: TLSCredentials
+    /// The kernel is to make the records, once there is a link.
+    let isForKernel: Bool
   }
 
   let server: ServerURI
@@ -42,7 +44,7 @@ struct Negotiation {
           if case .attach = goal {
             return .link(
               Link(
-                socket: socket, tls: stream.tls, security: description(of: stream.tls), server: server, peer: peer,
+                socket: socket, tls: stream.tls, security: protection(of: stream), server: server, peer: peer,
                 export: export))
           }
           return answered(.inspected(export), stream, handshake)
@@ -70,7 +72,7 @@ struct Negotiation {
       do {
         session = try TLSSession(
           security.credentials, server: security.requirements.server, priorities: security.requirements.priorities,
-          socket: socket.number)
+          socket: socket.number, isForKernel: security.isForKernel)
       } catch {
         throw .tls(error)
       }
@@ -78,6 +80,12 @@ struct Negotiation {
     } catch {
       throw .stream(error)
     }
+  }
+
+  private func protection(of stream: ByteStream) -> LinkSecurity? {
+    guard let tls = stream.tls, let security else { return nil }
+    return LinkSecurity(
+      version: tls.version, cipher: tls.cipher, place: .relay, isServerVerified: !security.requirements.isUnverified)
   }
 
   private func answered(

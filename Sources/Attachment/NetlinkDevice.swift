@@ -55,22 +55,14 @@ package final class NetlinkDevice: KernelDevice {
   private let selection: DeviceSelection
   let kernel: NetlinkKernel
   let state: Mutex<State>
-  private let peer: Peer
+  package let datapath: Datapath
 
-  /// Who is at the other end of the kernel's sockets.
-  package enum Peer: Sendable {
-    /// A server, which may go at any time.
-    case server
-    /// This process. Requests wait there while the server is away, and would make the driver log a line each time that
-    /// the timer fires; only a process that has died leaves some to be sent again by it.
-    case relay
-
-    /// `queue/io_timeout`, in milliseconds.
-    var resendInterval: UInt32 {
-      switch self {
-      case .server: 1000
-      case .relay: 5000
-      }
+  /// `queue/io_timeout`, in milliseconds. At a relay requests wait while the server is away, and would make the driver log
+  /// a line each time that the timer fires; only a process that has died leaves some to be sent again by it.
+  private var resendInterval: UInt32 {
+    switch datapath {
+    case .direct, .ktls: 1000
+    case .relay: 5000
     }
   }
 
@@ -89,11 +81,12 @@ package final class NetlinkDevice: KernelDevice {
   /// What the kernel knows a device of ours by, also after this process.
   package static func backend(of name: String) -> String { "nbdattach:\(name)" }
 
-  package init(name: String, selection: DeviceSelection, kernel: NetlinkKernel, peer: Peer = .server) {
+  /// `datapath`: what the sockets are that it will be bound to.
+  package init(name: String, selection: DeviceSelection, kernel: NetlinkKernel, datapath: Datapath = .direct) {
     self.name = name
     self.selection = selection
     self.kernel = kernel
-    self.peer = peer
+    self.datapath = datapath
     state = Mutex(State())
   }
 
@@ -103,20 +96,20 @@ package final class NetlinkDevice: KernelDevice {
     name = record.spec.name
     selection = record.spec.device
     self.kernel = kernel
-    peer = record.datapath == .relay ? .relay : .server
+    datapath = record.datapath ?? .direct
     var adopted = State()
     adopted.index = record.index
     adopted.isAlive = true
     adopted.reconnectTimeout = record.identity.parameters.reconnectTimeout
-    adopted.wantedLinks = peer == .relay ? 1 : record.identity.linkCount
-    adopted.blindLinks = peer == .relay ? 0 : max(0, record.identity.linkCount - sockets.count)
-    if peer == .relay {
+    adopted.wantedLinks = datapath == .relay ? 1 : record.identity.linkCount
+    adopted.blindLinks = datapath == .relay ? 0 : max(0, record.identity.linkCount - sockets.count)
+    if datapath == .relay {
       adopted.announcedDead = 1
       adopted.mustTune = true
     }
     state = Mutex(adopted)
     _ = kernel.registry.reserve(record.index, for: name)
-    guard peer == .server else {
+    guard datapath != .relay else {
       kernel.add(self, at: record.index)
       return
     }
@@ -330,7 +323,7 @@ package final class NetlinkDevice: KernelDevice {
   /// would kill live ones.
   private func tune(_ index: Int, _ parameters: DeviceParameters, links: Int) async {
     let sysfs = kernel.registry.sysfs
-    let milliseconds: UInt32? = links == 1 ? peer.resendInterval : nil
+    let milliseconds: UInt32? = links == 1 ? resendInterval : nil
     // Either may wait for I/O in flight.
     _ = await BlockingThread.run("nbd-tune", within: .seconds(5)) {
       try? self.limitRequests(index, parameters)

@@ -30,8 +30,8 @@ package struct AttachmentReport: Equatable, Sendable {
   package var blockSize: Int?
   package var kernelInterface: KernelInterface?
   package var datapath: Datapath?
-  /// What protects the links, such as `TLS 1.3, AES-256-GCM`; `nil` in clear.
-  package var security: String?
+  /// Of the newest links; `nil`: they are in clear, or it is not known.
+  package var security: LinkSecurity?
   /// Links up now.
   package var links: Int = 0
   /// The last failure that has not been overcome by a success.

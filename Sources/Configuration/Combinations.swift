@@ -66,6 +66,14 @@ extension AttachmentDraft {
       diagnostics.report(
         at: place, "`datapath: ktls` needs TLS, and the URI has none", hint: "write `nbds://`, or `datapath: direct`")
     }
+    if datapath == .ktls, usesTLS {
+      for (server, place) in zip(spec.servers, serverPlaces) {
+        if case .tcp = server.address { continue }
+        diagnostics.report(
+          at: place, "`datapath: ktls` needs TCP: the kernel has no TLS over other sockets",
+          hint: "write `datapath: relay`")
+      }
+    }
     if datapath == .direct, usesTLS {
       diagnostics.report(
         at: place, "`datapath: direct` can't carry TLS: the kernel speaks to the server itself",

@@ -23,14 +23,12 @@ extension YAMLNode {
       case .value(_, let read):
         let isUsable = read(entry.value, &target, &diagnostics)
         given(&target, path, entry.place, isUsable ? entry.value.place : nil)
-        if isUsable { NotSupportedYet.check(path, entry.value, &diagnostics) }
       case .mapping(let keys):
         guard entry.value.isMapping("`\(path)`", &diagnostics) else { break }
         given(&target, path, entry.place, entry.value.place)
         entry.value.read(
           keys, into: &target, prefix: path + ".", &diagnostics, unknown: { _ in nil }, given: given)
       }
-      NotSupportedYet.check(path, at: entry.place, &diagnostics)
     }
   }
 

@@ -39,7 +39,7 @@ package struct StatusDetail {
       ("block size", attachment.blockSize.map { "\($0) bytes" }),
       ("kernel interface", attachment.kernelInterface?.rawValue),
       ("datapath", attachment.datapath?.rawValue),
-      ("protection", attachment.tls.map(printable)),
+      ("protection", attachment.tls?.sentence),
       ("links", "\(attachment.links)"),
       ("links lost", attachment.losses > 0 ? "\(attachment.losses)" : nil),
       ("stalled", attachment.stalledSince.map { "since \(moment($0))" }),
@@ -80,5 +80,13 @@ package struct StatusDetail {
 
   private func moment(_ timestamp: Timestamp) -> String {
     "\(timestamp.withoutFraction) (\(durationText(now - timestamp.seconds)))"
+  }
+}
+
+extension StatusDocument.Security {
+  /// Such as `TLS 1.3, AES-256-GCM, in the relay`.
+  fileprivate var sentence: String {
+    let verification = serverVerified ? "" : ", server not verified"
+    return "\(printable(version)), \(printable(cipher)), in the \(place)\(verification)"
   }
 }

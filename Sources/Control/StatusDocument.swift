@@ -28,7 +28,7 @@ package struct StatusDocument: Codable, Equatable, Sendable {
     package var blockSize: Int?
     package var kernelInterface: KernelInterface?
     package var datapath: Datapath?
-    package var tls: String?
+    package var tls: Security?
     package var links: Int
     package var failure: Failure?
     package var nextTry: Timestamp?
@@ -38,6 +38,13 @@ package struct StatusDocument: Codable, Equatable, Sendable {
     package var dataLossCount = 0
     package var dataLosses: [DataLoss] = []
     package var statistics: Statistics?
+  }
+
+  package struct Security: Codable, Equatable, Sendable {
+    package var version: String
+    package var cipher: String
+    package var place: LinkSecurity.Place
+    package var serverVerified: Bool
   }
 
   package struct DataLoss: Codable, Equatable, Sendable {
@@ -98,8 +105,8 @@ extension StatusDocument.Attachment {
       name: report.name, state: report.state, since: Timestamp(report.since), activity: report.activity,
       device: report.device, server: report.server, export: report.export,
       size: report.size.map(Int64.init(clamping:)), readOnly: report.isReadOnly, blockSize: report.blockSize,
-      kernelInterface: report.kernelInterface, datapath: report.datapath, tls: report.security,
-      links: report.links,
+      kernelInterface: report.kernelInterface, datapath: report.datapath,
+      tls: report.security.map(StatusDocument.Security.init), links: report.links,
       failure: report.failure.map(StatusDocument.Failure.init), nextTry: report.nextTry.map(Timestamp.init),
       attempts: report.attempts, losses: report.losses, stalledSince: report.stalledSince.map(Timestamp.init),
       dataLossCount: report.dataLossCount, dataLosses: report.dataLosses.map(StatusDocument.DataLoss.init),
@@ -110,6 +117,14 @@ extension StatusDocument.Attachment {
 extension StatusDocument.Failure {
   fileprivate init(_ failure: AttachmentModel.Failure) {
     self.init(phase: failure.phase, message: failure.message, hint: failure.hint, errno: failure.errnoCode)
+  }
+}
+
+extension StatusDocument.Security {
+  fileprivate init(_ security: LinkSecurity) {
+    self.init(
+      version: security.version, cipher: security.cipher, place: security.place,
+      serverVerified: security.isServerVerified)
   }
 }
 

@@ -111,12 +111,14 @@ package actor Daemon {
   private static func device(
     for spec: AttachmentSpec, _ kernel: NetlinkKernel
   ) async throws(Failure) -> any KernelDevice {
-    let classic = { IoctlDevice(name: spec.name, selection: spec.device, registry: kernel.registry) }
+    let datapath = spec.datapath ?? .relay
+    let classic = {
+      IoctlDevice(name: spec.name, selection: spec.device, registry: kernel.registry, datapath: datapath)
+    }
     if spec.kernelInterface == .ioctl { return classic() }
     switch await kernel.unavailability() {
     case nil:
-      return NetlinkDevice(
-        name: spec.name, selection: spec.device, kernel: kernel, peer: spec.isRelayed ? .relay : .server)
+      return NetlinkDevice(name: spec.name, selection: spec.device, kernel: kernel, datapath: datapath)
     case .unavailable where spec.kernelInterface == nil:
       return classic()
     case .some(let error):

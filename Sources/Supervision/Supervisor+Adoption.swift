@@ -87,7 +87,7 @@ extension Supervisor {
         export: ExportInfo(name: server.exportName, size: size, flags: exportFlags, blockSizes: blockSizes),
         parameters: parameters, linkCount: linkCount),
       // The links of a relay are kept by nobody.
-      datapath: spec.isRelayed && !hasSockets ? .relay : .direct)
+      datapath: spec.isRelayed && !hasSockets ? .relay : spec.datapath == .ktls ? .ktls : .direct)
   }
 
   /// Devices of ours that nothing tells how to keep: detached as soon as nothing uses them.

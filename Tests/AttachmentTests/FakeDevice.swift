@@ -41,12 +41,14 @@ final class FakeDevice: KernelDevice {
 
   let number: Int
   let interface: KernelInterface
+  let datapath: Datapath
   private let state: Mutex<State>
 
   /// `script`: what the first calls of `bind` do; the rest succeed.
-  init(number: Int = 0, interface: KernelInterface = .ioctl, script: [Binding] = []) {
+  init(number: Int = 0, interface: KernelInterface = .ioctl, datapath: Datapath = .direct, script: [Binding] = []) {
     self.number = number
     self.interface = interface
+    self.datapath = datapath
     state = Mutex(State(script: script))
   }
 

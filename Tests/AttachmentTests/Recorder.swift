@@ -18,7 +18,7 @@ final class Recorder: Sendable {
     var spec = AttachmentSpec(name: "data\(number)", servers: servers)
     spec.retry = RetryPolicy(initial: .milliseconds(10), maximum: .milliseconds(50))
     adjust(&spec)
-    let device = FakeDevice(number: number, interface: interface, script: script)
+    let device = FakeDevice(number: number, interface: interface, datapath: spec.datapath ?? .direct, script: script)
     let log = Log()
     self.device = device
     self.log = log

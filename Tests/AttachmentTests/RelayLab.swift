@@ -41,7 +41,7 @@ final class RelayLab: Sendable {
     let budget = RelayBudget(bytes: 64 << 20)
     worker = AttachmentWorker(spec, movedTo: movedTo, seed: 1) { spec in
       let device =
-        inner ?? NetlinkDevice(name: spec.name, selection: spec.device, kernel: kernel.kernel, peer: .relay)
+        inner ?? NetlinkDevice(name: spec.name, selection: spec.device, kernel: kernel.kernel, datapath: .relay)
       return RelayedDevice(device, spec, budget: budget)
     } observe: { observation in
       log.observations.withLock { $0.append(observation) }

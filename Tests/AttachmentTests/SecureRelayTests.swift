@@ -42,7 +42,7 @@ struct SecureRelayTests {
     let two = try await server(file, tls: ["--tls=require", "--tls-psk=\(keys)"])
     let lab = try lab(one.tlsURI(), two.tlsURI(), tls: TLSServerTests.keySpec())
     try await lab.start()
-    #expect(await lab.worker.report.security?.hasPrefix("TLS 1.3, AES-") == true)
+    #expect(await lab.worker.report.security?.cipher.hasPrefix("AES-") == true)
     #expect(lab.kernel.driver.socket(of: RelayLab.index) != nil)
     let driver = try lab.driver()
     let bytes = (0..<300_032).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
@@ -63,7 +63,9 @@ struct SecureRelayTests {
     let wrong = try await server(file, tls: certificates("relay-wrong", CertificateLab.otherServer.get()))
     let lab = try lab(right.tlsURI(), tls: TLSServerTests.spec())
     try await lab.start()
-    #expect(await lab.worker.report.security == "TLS 1.3, AES-256-GCM")
+    #expect(
+      await lab.worker.report.security
+        == LinkSecurity(version: "TLS 1.3", cipher: "AES-256-GCM", place: .relay, isServerVerified: true))
     let driver = try lab.driver()
     let block = [UInt8](repeating: 7, count: 512)
     #expect(try await driver.write(block, at: 0) == nil)

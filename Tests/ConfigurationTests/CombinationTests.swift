@@ -3,19 +3,8 @@ import Testing
 
 @testable import Configuration
 
-@Suite("Keys together, and what is not supported yet")
+@Suite("Keys together")
 struct CombinationTests {
-  @Test(
-    "a feature that is not there is refused, never ignored",
-    arguments: [
-      (["uri: nbds://h", "datapath: ktls"], "kernel TLS")
-    ])
-  func notSupported(lines: [String], feature: String) {
-    let loaded = load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined())
-    #expect(loaded.diagnostics.map(\.message) == ["\(feature) is not supported yet"])
-    #expect(loaded.configuration == nil)
-  }
-
   @Test("what the relay makes possible is taken, on the classic interface too")
   func relay() throws {
     let lines = [
@@ -36,15 +25,23 @@ struct CombinationTests {
     #expect(spec.kernelInterface == .netlink && spec.connections == 2 && spec.reconnectTimeout == nil)
   }
 
-  @Test("it is refused under `defaults` too, and its value is still checked")
-  func notSupportedDefaults() {
+  @Test("what TLS in the kernel needs is taken")
+  func kernelTLS() throws {
+    let lines = ["uri: [nbds://h, nbds://i]", "datapath: ktls", "tls: { priority: NORMAL }"]
+    let loaded = load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined())
+    let spec = try #require(loaded.configuration?.attachments.first)
+    #expect(spec.datapath == .ktls && !spec.isRelayed && spec.tls?.priority == "NORMAL")
+  }
+
+  @Test("values are checked under `defaults` too")
+  func defaults() {
     let loaded = load(("nbdattachd.yaml", "defaults:\n  tls: { ca-file: ca.pem }\n"))
     #expect(
       loaded.places == ["2:19 `ca.pem` is not an absolute path"])
   }
 
-  @Test("what is written for features to come is read completely")
-  func future() {
+  @Test("every key is read")
+  func everyKey() {
     var reader = AttachmentDraft(spec: AttachmentSpec(name: "x", servers: []))
     var diagnostics = Diagnostics()
     let source = SourceFile(
@@ -95,6 +92,18 @@ struct CombinationTests {
       (["uri: nbds://h?tls-certificates=certs"], "`tls-certificates` is not an absolute path"),
       (["uri: nbd://h", "datapath: ktls"], "`datapath: ktls` needs TLS, and the URI has none"),
       (
+        ["uri: nbds+unix:///?socket=/s&tls-hostname=a", "datapath: ktls"],
+        "`datapath: ktls` needs TCP: the kernel has no TLS over other sockets"
+      ),
+      (
+        ["uri: ['nbds://h', 'nbds+vsock://2?tls-hostname=a']", "datapath: ktls"],
+        "`datapath: ktls` needs TCP: the kernel has no TLS over other sockets"
+      ),
+      (
+        ["uri: nbds://h", "datapath: ktls", "unflushed-limit: 1MiB"],
+        "only the relay keeps unflushed writes, and `datapath` is `ktls`"
+      ),
+      (
         ["uri: nbds://h", "datapath: direct"],
         "`datapath: direct` can't carry TLS: the kernel speaks to the server itself"
       ),
@@ -129,7 +138,7 @@ struct CombinationTests {
     ])
   func contradictions(lines: [String], message: String) {
     let loaded = load("attachments:\n  x:\n" + lines.map { "    \($0)\n" }.joined())
-    #expect(loaded.realErrors.map(\.message) == [message])
+    #expect(loaded.diagnostics.map(\.message) == [message])
   }
 
   @Test("a TLS server on a Unix socket is fine with a name, with keys, or told not to check")
@@ -139,7 +148,7 @@ struct CombinationTests {
       ("nbds+unix:///?socket=/s&tls-verify-peer=0", "{ ca-file: /a }"),
       ("nbds+unix:///?socket=/s&tls-hostname=a", "{ ca-file: /a }"),
     ] {
-      #expect(loadAttachment("uri: '\(uri)'", "tls: \(tls)").realErrors.allSatisfy { $0.severity == .warning })
+      #expect(loadAttachment("uri: '\(uri)'", "tls: \(tls)").diagnostics.allSatisfy { $0.severity == .warning })
     }
   }
 
@@ -156,7 +165,7 @@ struct CombinationTests {
     let loaded = load(
       ("nbdattachd.yaml", "defaults: { tls: { ca-file: /c } }\n"),
       ("a.yaml", "attachments: { x: { uri: nbd://h }, y: { uri: nbds://h } }\n"))
-    #expect(loaded.realErrors.isEmpty)
+    #expect(loaded.diagnostics.isEmpty)
   }
 
   @Test("secrets that everybody can read are refused, missing ones are warned of")
@@ -168,7 +177,7 @@ struct CombinationTests {
           tls: { certificate-file: /cert, key-file: /key }
       """
     func messages(_ status: KeyFileStatus) -> [String] {
-      load(("a.yaml", text), keyFiles: { $0 == "/key" ? status : .mode(0o600) }).realErrors
+      load(("a.yaml", text), keyFiles: { $0 == "/key" ? status : .mode(0o600) }).diagnostics
         .map { "\($0.severity) \($0.line):\($0.column) \($0.message)" }
     }
     #expect(messages(.mode(0o600)).isEmpty)

@@ -18,11 +18,6 @@ struct DocumentTests {
   private let defaultable = defaultableKeys.flatMap { $0.descriptions() }
   private let daemon = daemonKeys.flatMap { $0.descriptions() }
 
-  /// The key, or the one it stands below, waits for a feature.
-  private func isNotSupportedYet(_ path: String) -> Bool {
-    NotSupportedYet.table.contains { path == $0.key || path.hasPrefix($0.key + ".") }
-  }
-
   @Test("each key's documented default is what leaving it out gives")
   func standards() {
     var draft = AttachmentDraft(spec: AttachmentSpec(name: "", servers: []))
@@ -35,15 +30,10 @@ struct DocumentTests {
         attachmentKeys, into: &draft, &diagnostics, unknown: { _ in nil }, given: { _, _, _, _ in })
     }
     #expect(draft.spec == AttachmentSpec(name: "", servers: []))
-    #expect(diagnostics.kept.filter { !$0.message.hasSuffix("is not supported yet") }.isEmpty)
+    #expect(diagnostics.kept.isEmpty)
     let settings = load(
       ("nbdattachd.yaml", daemon.compactMap { key in key.standard.map { "\(key.path): \($0)\n" } }.joined()))
     #expect(settings.configuration?.daemon == DaemonSettings())
-  }
-
-  @Test("what is not supported yet names keys that exist")
-  func table() {
-    for entry in NotSupportedYet.table { #expect(attachmentKeys.contains { $0.name == entry.key }) }
   }
 
   /// Removes the `#` in front of keys that are commented out.
@@ -125,7 +115,7 @@ struct DocumentTests {
     }
   }
 
-  @Test("the manual page has every key with its form, its default, and whether it is not supported yet")
+  @Test("the manual page has every key with its form, and its default")
   func manual() throws {
     for (section, descriptions) in [("Keys of an attachment", attachment), ("Keys of nbdattachd.yaml", daemon)] {
       let items = try items(section)
@@ -136,7 +126,6 @@ struct DocumentTests {
         if let standard = description.standard {
           #expect(item.body.contains("Default: \(standard).\n"), "\(description.path)")
         }
-        #expect(item.body.contains("ot supported yet") == isNotSupportedYet(description.path), "\(description.path)")
       }
     }
   }
@@ -184,9 +173,6 @@ struct DocumentTests {
     for description in descriptions {
       let standard = found[description.path]?["default"].map { $0 as? Bool == false ? "false" : "\($0)" }
       #expect(standard == description.standard, "\(description.path)")
-      if let note = found[description.path]?["description"] as? String, note.contains("ot supported yet") {
-        #expect(isNotSupportedYet(description.path), "\(description.path)")
-      }
     }
   }
 }

@@ -75,7 +75,7 @@ struct HostileTests {
     #expect(loadAttachment("uri: \"nbd://h/\\0\"").errorCount == 1)
     #expect(loadAttachment("uri: nbd://h", "device: \"/dev/nbd0\\0\"").errorCount == 1)
     #expect(nameWithNUL().errorCount == 1)
-    #expect(loadAttachment("uri: nbds://h", "tls: { ca-file: \"/a\\0b\" }").realErrors.count == 1)
+    #expect(loadAttachment("uri: nbds://h", "tls: { ca-file: \"/a\\0b\" }").diagnostics.count == 1)
   }
 
   private func nameWithNUL() -> LoadedConfiguration {

@@ -23,7 +23,4 @@ func loadAttachment(_ lines: String...) -> LoadedConfiguration {
 extension LoadedConfiguration {
   /// `LINE:COLUMN MESSAGE` of each diagnostic.
   var places: [String] { diagnostics.map { "\($0.line):\($0.column) \($0.message)" } }
-
-  /// Without what is only not supported yet.
-  var realErrors: [Diagnostic] { diagnostics.filter { !$0.message.hasSuffix("is not supported yet") } }
 }

@@ -14,7 +14,7 @@ struct TLSConfigurationTests {
       "uri: nbds://h",
       "tls: { ca-file: credential:ca, certificate-file: /b, key-file: 'credential:the.key', server-name: d, "
         + "verify: full, priority: 'NORMAL:-VERS-ALL:+VERS-TLS1.3' }")
-    #expect(loaded.realErrors.isEmpty)
+    #expect(loaded.diagnostics.isEmpty)
     let one = AttachmentSpec(name: "x", servers: [])
     #expect(one.tls == nil)
   }
@@ -33,7 +33,7 @@ struct TLSConfigurationTests {
     ])
   func bad(entry: String, place: String) {
     let loaded = loadAttachment("uri: nbds://h", "tls: { \(entry) }")
-    #expect(loaded.realErrors.map { "\($0.line):\($0.column) \($0.message)" } == [place])
+    #expect(loaded.diagnostics.map { "\($0.line):\($0.column) \($0.message)" } == [place])
   }
 
   @Test("who does not verify is warned each time, wherever it is said")
@@ -46,11 +46,11 @@ struct TLSConfigurationTests {
     ] {
       let loaded = loadAttachment("uri: '\(uri)'", "tls: \(tls)")
       #expect(
-        loaded.realErrors.map { "\($0.severity) \($0.line):\($0.column) \($0.message)" } == [
+        loaded.diagnostics.map { "\($0.severity) \($0.line):\($0.column) \($0.message)" } == [
           "warning \(place) \(message)"
         ])
     }
-    #expect(loadAttachment("uri: nbds://h").realErrors.isEmpty)
+    #expect(loadAttachment("uri: nbds://h").diagnostics.isEmpty)
   }
 
   @Test(
@@ -73,7 +73,7 @@ struct TLSConfigurationTests {
     ])
   func contradictions(uri: String, tls: String, message: String) {
     let loaded = loadAttachment("uri: '\(uri)'", "tls: \(tls)")
-    #expect(loaded.realErrors.filter { $0.severity == .error }.map(\.message) == [message])
+    #expect(loaded.diagnostics.filter { $0.severity == .error }.map(\.message) == [message])
   }
 
   @Test("each file is judged at the key that names it, and read once for all attachments")
@@ -89,7 +89,7 @@ struct TLSConfigurationTests {
         y: { uri: nbds://i, tls: { ca-file: /ca, certificate-file: /cert, key-file: /key } }
       """
     func messages(_ problems: TLSError...) -> [String] {
-      load(("a.yaml", text), credentials: { _ in problems }).realErrors.filter { $0.line < 8 }
+      load(("a.yaml", text), credentials: { _ in problems }).diagnostics.filter { $0.line < 8 }
         .map { "\($0.severity) \($0.line):\($0.column) \($0.message)" }
     }
     #expect(
@@ -114,8 +114,8 @@ struct TLSConfigurationTests {
     for uri in ["nbds://h?tls-certificates=/d", "nbds://h?tls-psk-file=/k"] {
       let loaded = load(
         ("a.yaml", "attachments: { x: { uri: '\(uri)' } }\n"), keyFiles: { _ in .mode(0o644) })
-      #expect(loaded.realErrors.count == 1)
-      #expect(loaded.realErrors.first?.message.hasPrefix("everybody can read or change the secret in") == true)
+      #expect(loaded.diagnostics.count == 1)
+      #expect(loaded.diagnostics.first?.message.hasPrefix("everybody can read or change the secret in") == true)
     }
   }
 
@@ -139,7 +139,7 @@ struct TLSConfigurationTests {
 
         """)
       let loaded = ConfigurationLoader.load(ConfigurationPaths(named: [directory.path + "/a.yaml"]))
-      return loaded.realErrors.map { "\($0.severity) \($0.line) \($0.message)" }
+      return loaded.diagnostics.map { "\($0.severity) \($0.line) \($0.message)" }
     }
     #expect(try problems(authority.certificate, client.certificate, client.key) == [])
     #expect(

@@ -43,6 +43,7 @@ struct InterfaceTests {
     #expect(types["Phase"] == .cases(Failure.Phase.allCases.map(\.rawValue)))
     #expect(types["KernelInterface"] == .cases(KernelInterface.allCases.map(\.rawValue)))
     #expect(types["Datapath"] == .cases(Datapath.allCases.map(\.rawValue)))
+    #expect(types["SecurityPlace"] == .cases(LinkSecurity.Place.allCases.map(\.rawValue)))
   }
 
   @Test("have the same fields, of the same types, in a document with all and in one with none that may be left out")

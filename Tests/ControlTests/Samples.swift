@@ -49,7 +49,7 @@ func sampleStatistics() -> IOStatistics {
 func relayedReport(_ name: String = "data", state: AttachmentReport.State = .waiting) -> AttachmentReport {
   var report = fullReport(name, state: state)
   report.datapath = .relay
-  report.security = "TLS 1.3, AES-256-GCM"
+  report.security = LinkSecurity(version: "TLS 1.3", cipher: "AES-256-GCM", place: .relay, isServerVerified: true)
   report.stalledSince = sampleNow - 45
   report.dataLossCount = 1
   report.dataLosses = [DataLoss(offset: 1 << 20, length: 4096, errnoCode: 28, time: sampleNow - 60)]

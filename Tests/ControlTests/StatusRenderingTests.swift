@@ -118,6 +118,14 @@ struct StatusDetailTests {
     StatusDetail(StatusDocument(snapshot([report])).attachments[0], now: sampleNow).lines.joined(separator: "\n")
   }
 
+  @Test("says what protects the links, and where the server has not proved who it is")
+  func security() {
+    var report = fullReport()
+    report.security = LinkSecurity(version: "TLS 1.2", cipher: "AES-128-GCM", place: .kernel, isServerVerified: false)
+    #expect(
+      detail(report).contains("protection: TLS 1.2, AES-128-GCM, in the kernel, server not verified\n"))
+  }
+
   @Test("shows every field that there is")
   func full() {
     #expect(
@@ -147,7 +155,7 @@ struct StatusDetailTests {
   func relayed() {
     let lines = detail(relayedReport()).split(separator: "\n").map { $0.drop { $0 == " " } }
     for line in [
-      "protection: TLS 1.3, AES-256-GCM", "stalled: since 2026-01-31T09:29:15Z (45s)",
+      "protection: TLS 1.3, AES-256-GCM, in the relay", "stalled: since 2026-01-31T09:29:15Z (45s)",
       "data lost: 4096 bytes at offset 1048576, 2026-01-31T09:29:00Z (1min): No space left on device",
       "reads: 1000, 3.9 MiB", "writes: 50, 6.2 MiB, errors: 2", "flushes: 7", "trims: 1, 1 MiB", "waiting now: 4",
       "unflushed: 3 MiB", "answered within: 64 µs (half), 256 µs (99 %), 2.6 s (all)",

@@ -64,7 +64,7 @@ final class NetlinkSupervisionLab: Sendable {
       },
       makeDevice: { spec in
         let device = NetlinkDevice(
-          name: spec.name, selection: spec.device, kernel: kernel, peer: spec.isRelayed ? .relay : .server)
+          name: spec.name, selection: spec.device, kernel: kernel, datapath: spec.datapath ?? .relay)
         return spec.isRelayed ? RelayedDevice(device, spec, budget: RelayBudget(bytes: 1 << 20)) : device
       })
     let process = Process(kernel, supervisor)

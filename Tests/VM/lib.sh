@@ -98,6 +98,22 @@ disk_file() {
   echo "$work/$1"
 }
 
+# make_certificates: in $work/tls an authority, a server's certificate for 127.0.0.1 (nbdkit's names) and a pre-shared key.
+make_certificates() {
+  mkdir "$work/tls"
+  (
+    cd "$work/tls"
+    printf '%s\n' 'cn = "authority of the tests"' ca cert_signing_key 'expiration_days = 2' >ca.cfg
+    printf '%s\n' 'cn = "server of the tests"' 'ip_address = 127.0.0.1' tls_www_server signing_key 'expiration_days = 2' >server.cfg
+    for name in ca server; do certtool --generate-privkey --key-type=ecdsa --outfile=$name-key.pem; done
+    certtool --generate-self-signed --load-privkey=ca-key.pem --template=ca.cfg --outfile=ca-cert.pem
+    certtool --generate-certificate --load-ca-certificate=ca-cert.pem --load-ca-privkey=ca-key.pem \
+      --load-privkey=server-key.pem --template=server.cfg --outfile=server-cert.pem
+    echo "alice:$(od --address-radix=n --format=x1 --read-bytes=32 /dev/urandom | tr --delete ' \n')" >keys.psk
+    chmod 600 ./*.pem keys.psk
+  ) >>"$work/certtool.log" 2>&1
+}
+
 # ---- Configuration and daemon
 
 # config NAME: writes the attachment NAME, whose keys are read from standard input, into a file of its own.
