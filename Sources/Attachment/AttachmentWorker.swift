@@ -159,6 +159,11 @@ package actor AttachmentWorker {
   /// Puts links to that server in the place of those that are up, and keeps to it. Throws why it could not; all is then
   /// as it was. Where no link is up it only remembers, and tries that server next.
   package func move(to server: ServerURI) async throws(Failure) {
+    guard server.usesTLS || !spec.servers.contains(where: \.usesTLS) else {
+      throw Failure(
+        .connecting, "the attachment is declared with TLS, and never goes without it", hint: "write `nbds` for `nbd`",
+        advice: .giveUp)
+    }
     switch lifecycle.state {
     case .attached:
       begin(.moving(to: server))

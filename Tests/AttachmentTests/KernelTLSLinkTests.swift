@@ -55,6 +55,19 @@ struct KernelTLSLinkTests {
     #expect(failure.message == "the kernel does TLS over TCP only" && failure.hint == "write `datapath: relay`")
   }
 
+  @Test("what is declared with TLS is not moved to where there is none")
+  func move() async throws {
+    for datapath in [Datapath.ktls, .relay] {
+      let secure = ServerURI(address: .unix(path: "/nowhere", isAbstract: false), exportName: "", usesTLS: true)
+      let plain = ServerURI(address: .tcp(host: "192.0.2.1", port: 1), exportName: "")
+      let recorder = Recorder(secure) { $0.datapath = datapath }
+      let failure = try await AttachmentTests.failure { () async throws(Failure) in
+        try await recorder.worker.move(to: plain)
+      }
+      #expect(failure.message == "the attachment is declared with TLS, and never goes without it")
+    }
+  }
+
   @Test("a server without TLS is refused before it is connected to")
   func inClear() async throws {
     let server = ServerURI(address: .tcp(host: "192.0.2.1", port: 1), exportName: "")
