@@ -69,7 +69,7 @@ package final class SecureTransport: RelayTransport {
   }
 
   package func flushOutput() -> Transfer {
-    do { return try session.flush() ? .moved(0) : .wouldBlock } catch { return ended(error) }
+    do { return try session.flush() ? .moved(0) : blocked } catch { return ended(error) }
   }
 
   package func finishSending() {
@@ -89,13 +89,15 @@ package final class SecureTransport: RelayTransport {
   /// What was taken is on its way, as far as the socket takes it.
   private func close(_ moved: Int) throws(TLSError) -> Transfer {
     try session.flush()
-    return moved > 0 ? .moved(moved) : .wouldBlock
+    return moved > 0 ? .moved(moved) : blocked
   }
+
+  private var blocked: Transfer { session.isShortOfMemory ? .noMemory : .wouldBlock }
 
   private func transfer(_ result: TLSSession.Transfer) -> Transfer {
     switch result {
     case .count(let count): .moved(count)
-    case .wouldBlock: .wouldBlock
+    case .wouldBlock: blocked
     case .end: .ended(0)
     }
   }

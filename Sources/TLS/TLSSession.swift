@@ -238,6 +238,9 @@ package final class TLSSession: @unchecked Sendable {
     return !transport.hasOutgoing
   }
 
+  /// What would block does so for want of memory, and the socket counts as ready all the while: try again later.
+  package var isShortOfMemory: Bool { transport.isShortOfMemory }
+
   /// Ciphertext waits for the socket to take more: poll it for writing, then `flush()`.
   package var wantsToWrite: Bool { transport.hasOutgoing && state != .handedOver }
 

@@ -16,6 +16,8 @@ final class TLSTransport {
   private var isAtEnd = false
   /// Of the last call on the socket that failed for good.
   private(set) var failure: TLSError?
+  /// The last call on the socket found the system without memory: an EAGAIN of which poll(2) knows nothing.
+  private(set) var isShortOfMemory = false
   /// Whose errno is set.
   var session: gnutls_session_t?
 
@@ -59,6 +61,7 @@ final class TLSTransport {
     guard let descriptor else { return EAGAIN }
     while true {
       let count = incoming.fill { recv(descriptor, $0.baseAddress, $0.count, 0) }
+      isShortOfMemory = false
       if count > 0 { return nil }
       if count == 0 {
         isAtEnd = true
@@ -66,7 +69,8 @@ final class TLSTransport {
       }
       let code = errno
       if code == EINTR { continue }
-      if code != EAGAIN { failure = .system("recv", code) }
+      if isPassing(code) { return EAGAIN }
+      failure = .system("recv", code)
       return code
     }
   }
@@ -84,12 +88,18 @@ final class TLSTransport {
     guard let descriptor else { return }
     while outgoing.count > 0, failure == nil {
       let sent = outgoing.drain { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+      isShortOfMemory = false
       if sent >= 0 { continue }
       let code = errno
       if code == EINTR { continue }
-      if code != EAGAIN { failure = .system("send", code) }
+      if !isPassing(code) { failure = .system("send", code) }
       return
     }
+  }
+
+  private func isPassing(_ code: Int32) -> Bool {
+    isShortOfMemory = code == ENOBUFS || code == ENOMEM
+    return isShortOfMemory || code == EAGAIN
   }
 
   // MARK: Without a socket

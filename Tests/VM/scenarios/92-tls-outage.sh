@@ -1,4 +1,4 @@
-# TLS by the relay and in the kernel, with certificates and with a pre-shared key: a server that is killed, a reset connection, a daemon that is killed: no error, no record lost, and the kernel did its part of the encryption
+# TLS by the relay and in the kernel, with certificates and with a pre-shared key: a server that is killed, a reset connection, links made anew, a daemon that is killed: no error, no record lost, and the kernel did its part of the encryption
 # Time limit: 600
 
 make_certificates
@@ -44,6 +44,10 @@ returned "reset"
 iptables --delete "${reset[@]}"
 back
 
+# The links are made anew under the load.
+nbdattach reconnect "${names[@]}"
+load_goes_on
+
 mark "${names[@]}"
 returned "daemon killed"
 kill -KILL "$(daemon_pid)"
@@ -52,7 +56,7 @@ equal "psk's TLS, taken over" "$(status_of psk '"\(.datapath) \(.tls.place) \(.t
 
 for name in "${names[@]}"; do end_load "TLS" "$name" "$work/exports/$name"; done
 tls_count() { awk -v name="$1" '$1 == name { print $2 }' /proc/net/tls_stat; }
-# Two devices, each with three links since.
-require "the kernel sent" test "$(tls_count TlsTxSw)" -ge 6
-require "the kernel received" test "$(tls_count TlsRxSw)" -ge 6
+# Two devices, each with four links since.
+require "the kernel sent" test "$(tls_count TlsTxSw)" -ge 8
+require "the kernel received" test "$(tls_count TlsRxSw)" -ge 8
 equal "what the kernel could not decrypt" "$(tls_count TlsDecryptError)" 0
