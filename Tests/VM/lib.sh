@@ -164,39 +164,63 @@ journal_says() {
   entries "_SYSTEMD_UNIT=$daemon" "$@" | jq --raw-output .MESSAGE | grep --fixed-strings --count "$text" >/dev/null
 }
 
-# wait_entries COUNT SECONDS CURSOR MATCH...: the first COUNT entries after a cursor, as they come.
+# wait_entry SECONDS CURSOR MATCH...: the first entry after a cursor, as it comes.
 #
 # A `journalctl --follow` of systemd 252 that looks while an entry is being written can miss it until the next one comes: it
 # has been counted, and is not yet among those that match. So there is one every two seconds.
-wait_entries() {
-  local count=$1 limit=$2 after=$3 line part='' seen=0 journal pid ended
-  shift 3
+wait_entry() {
+  local limit=$1 after=$2 line='' part journal pid ended
+  shift 2
   exec {journal}< <(exec timeout "$limit" journalctl --follow --no-tail --output=json --cursor="$after" "$@")
   pid=$!
-  while ((seen < count)); do
+  while :; do
     ended=0
-    IFS= read -r -t 2 line <&"$journal" || ended=$?
-    part+=$line
+    IFS= read -r -t 2 part <&"$journal" || ended=$?
+    line+=$part
     if ((ended > 128)); then
       echo "<7>tests: still waiting for $*" >/dev/kmsg
-      continue
+    elif ((ended)); then
+      break
+    elif [[ $line == *"$after"* ]]; then
+      line=''
+    else
+      printf '%s\n' "$line"
+      break
     fi
-    ((ended == 0)) || break
-    line=$part part=''
-    [[ $line != *"$after"* ]] || continue
-    seen=$((seen + 1))
-    printf '%s\n' "$line"
   done
   exec {journal}<&-
   kill "$pid" 2>/dev/null || true
-  ((seen == count))
+  ((ended == 0))
 }
+
+# wait_entries COUNT SECONDS MATCH...: the first COUNT entries of the daemon since $cursor, time stamps and cursors only, in
+# $work/entries. For many: the shell reads byte by byte.
+wait_entries() {
+  local count=$1 deadline=$((SECONDS + $2))
+  shift 2
+  while :; do
+    journalctl --quiet --cursor="$cursor" --output=json --output-fields=NBD_STATE "_SYSTEMD_UNIT=$daemon" "$@" |
+      { grep --invert-match --fixed-strings "$cursor" || true; } | head --lines="$count" >"$work/entries" || true
+    (($(wc --lines <"$work/entries") < count)) || return 0
+    ((SECONDS < deadline)) || fail "$(wc --lines <"$work/entries") of $count entries $* have come in time"
+    sleep 1
+  done
+}
+
+# from_now_on: the scenario begins here, as far as the journal is concerned.
+from_now_on() {
+  journalctl --sync
+  cursor=$(journalctl --lines=0 --show-cursor | sed -n 's/^-- cursor: //p')
+}
+
+# since BEGAN: milliseconds from there until the last of $work/entries.
+since() { echo "$((($(tail --lines=1 "$work/entries" | jq --raw-output .__REALTIME_TIMESTAMP) - $1) / 1000)) ms"; }
 
 # wait_state NAME STATE [SECONDS]: until the journal says that the attachment went to the state, after what the last
 # wait_state for this attachment saw. The entry is left in $entry.
 wait_state() {
   local name=$1 state=$2 limit=${3:-60}
-  entry=$(wait_entries 1 "$limit" "${cursors[$name]:-$cursor}" "NBD_ATTACHMENT=$name" "NBD_STATE=$state") ||
+  entry=$(wait_entry "$limit" "${cursors[$name]:-$cursor}" "NBD_ATTACHMENT=$name" "NBD_STATE=$state") ||
     fail "$name did not become $state within $limit s; it is $(status_of "$name" '"\(.state): \(.failure.message)"' || true)"
   cursors[$name]=$(jq --raw-output .__CURSOR <<<"$entry")
 }
