@@ -11,15 +11,24 @@ extension NetlinkDevice {
     let isWrittenOut = linkCount > 0 ? await writeOut(index, within: timeout) : false
     // DISCONNECT sends on the links, holding the lock of all of generic netlink: never on one that is stuck.
     if !isWrittenOut { endLinks() }
-    do throws(NetlinkError) {
-      try await kernel.netlink.disconnect(index: index, within: NetlinkDevice.callLimit)
-    } catch {
-      throw .netlink(index, error)
-    }
+    do throws(NetlinkError) { try await disconnect(index) } catch { throw .netlink(index, error) }
     endLinks()
     state.withLock { $0.isAlive = false }
     guard await isFree(index, within: .seconds(5)) else { throw .notReleased(index) }
     await untune(index)
+  }
+
+  /// Ends the device in the kernel. Hundreds may be let go of at once, and share a few threads: one whose turn did not come
+  /// in time queues again, a bounded number of times: threads that are stuck never come back.
+  private func disconnect(_ index: Int) async throws(NetlinkError) {
+    for _ in 1..<NetlinkDevice.disconnectTurns {
+      do throws(NetlinkError) {
+        return try await kernel.netlink.disconnect(index: index, within: NetlinkDevice.callLimit)
+      } catch {
+        guard case .timedOut(_, hasBegun: false) = error else { throw error }
+      }
+    }
+    try await kernel.netlink.disconnect(index: index, within: NetlinkDevice.callLimit)
   }
 
   /// This process is about to end, and requests that it does not read any more are to go on soon after the next one has

@@ -77,6 +77,8 @@ package final class NetlinkDevice: KernelDevice {
   private static let probeLimit: Duration = .seconds(10)
   /// For each call into the kernel.
   static let callLimit: Duration = .seconds(30)
+  /// How often a DISCONNECT waits for a thread that long.
+  static let disconnectTurns = 10
 
   /// What the kernel knows a device of ours by, also after this process.
   package static func backend(of name: String) -> String { "nbdattach:\(name)" }
