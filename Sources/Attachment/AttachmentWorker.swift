@@ -332,7 +332,11 @@ package actor AttachmentWorker {
   }
 
   private func release(_ generation: Lifecycle.Generation) async {
-    do throws(Failure) { try await device?.release(timeout: releaseTimeout) } catch { report.failure = error }
+    do throws(Failure) { try await device?.release(timeout: releaseTimeout) } catch {
+      report.failure = error
+      // Whichever call failed: what is said of it is that the device was not let go of.
+      report.failure?.phase = .detaching
+    }
     handle(.released(generation))
   }
 

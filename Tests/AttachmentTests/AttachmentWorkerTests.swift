@@ -36,6 +36,19 @@ struct AttachmentWorkerTests {
     recorder.checkOrder()
   }
 
+  @Test("a stop that the kernel does not follow says so, whichever call failed")
+  func failingRelease() async throws {
+    let server = try await ServerProcess.nbdkit("memory", "1M")
+    let recorder = Recorder(server.uri())
+    await recorder.worker.start()
+    try await recorder.wait(for: .attached)
+    recorder.device.failReleases(with: Failure(.binding, "disconnect: timed out", advice: .retry))
+    await recorder.worker.stop()
+    let report = await recorder.worker.report
+    #expect(report.state == .stopped)
+    #expect(report.failure?.phase == .detaching && report.failure?.message == "disconnect: timed out")
+  }
+
   @Test("says each step of a try while it is at it")
   func steps() async throws {
     let server = try await ServerProcess.nbdkit("memory", "1M")

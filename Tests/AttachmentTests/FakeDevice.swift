@@ -34,6 +34,7 @@ final class FakeDevice: KernelDevice {
     var placements: [LinkPlacement] = []
     var script: [Binding]
     var releases = 0
+    var releaseFailure: Failure?
     var departures = 0
     var holdings: [Duration?] = []
     var index: Int?
@@ -103,7 +104,11 @@ final class FakeDevice: KernelDevice {
       _ = send(bound.link.socket.number, farewell, farewell.count, Int32(MSG_NOSIGNAL))
       end(bound)
     }
+    if let failure = state.withLock({ $0.releaseFailure }) { throw failure }
   }
+
+  /// From now on the kernel does not let go.
+  func failReleases(with failure: Failure) { state.withLock { $0.releaseFailure = failure } }
 
   func stopHoldingIO() async {}
 
