@@ -106,6 +106,26 @@ struct RelayedDeviceTests {
     withExtendedLifetime(directory) {}
   }
 
+  @Test("what is larger than a server takes is cut between its blocks")
+  func oddMaximum() async throws {
+    let (directory, servers, uris) = try servers()
+    servers[0].behave {
+      $0.offer.blockSizes = BlockSizes(minimum: 4096, preferred: 4096, maximumPayload: 70_000)
+    }
+    let lab = try RelayLab(uris[0])
+    try await lab.start()
+    #expect(await lab.worker.report.blockSize == 4096)
+    let driver = try lab.driver()
+    let bytes = (0..<262_144).map { UInt8(truncatingIfNeeded: $0 >> 8) }
+    #expect(try await driver.write(bytes, at: 8192) == nil)
+    #expect(try await driver.read(at: 8192, count: bytes.count) == bytes)
+    await lab.worker.stop()
+    let writes = servers[0].requests.map(\.request).filter { $0.command == .write }
+    #expect(writes.count == 4 && writes.allSatisfy { $0.length % 4096 == 0 && $0.length <= 70_000 })
+    #expect(servers[0].facts.violations == [])
+    withExtendedLifetime(directory) {}
+  }
+
   @Test("without a server for the reconnect-timeout I/O fails, and succeeds again with the server")
   func givingUp() async throws {
     let (directory, servers, uris) = try servers()

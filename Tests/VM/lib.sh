@@ -80,8 +80,13 @@ start_server() {
   eventually 20 "$label listens on $address (its output is in $label.log)" listens "$address"
 }
 
+# listens ADDRESS: a path, a TCP port, or vsock:PORT.
 listens() {
-  if [[ $1 == /* ]]; then [[ -S $1 ]]; else [[ -n $(ss --no-header --listening --tcp --numeric "sport = :$1") ]]; fi
+  case $1 in
+    /*) [[ -S $1 ]] ;;
+    vsock:*) ss --no-header --listening --vsock --numeric | grep --quiet ":${1#*:} " ;;
+    *) [[ -n $(ss --no-header --listening --tcp --numeric "sport = :$1") ]] ;;
+  esac
 }
 
 # kill_server LABEL [SIGNAL]: KILL when none is named. Returns when the server is gone.

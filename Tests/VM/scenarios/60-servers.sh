@@ -1,4 +1,4 @@
-# every kind of server attaches, over TCP and Unix sockets: nbdkit (oldstyle, newstyle, several exports), qemu-nbd, nbd-server
+# every kind of server attaches, over TCP, Unix sockets and vsock: nbdkit (oldstyle, newstyle, several exports), qemu-nbd, nbd-server
 
 start_daemon
 image=$(disk_file image 4M)
@@ -11,6 +11,10 @@ start_server oldstyle-unix "$work/oldstyle" nbdkit -f -t 1 --oldstyle -U "$work/
 start_server plain-newstyle 10802 nbdkit -f -t 1 --mask-handshake=0 -p 10802 file "$image"
 start_server no-structured 10803 nbdkit -f -t 1 --no-sr -p 10803 file "$image"
 start_server several "$work/several" nbdkit -f -t 1 -U "$work/several" file dir="$work/exports"
+modprobe vsock_loopback
+make_certificates
+start_server vsock vsock:10806 nbdkit -f -t 1 --vsock -p 10806 file "$image"
+start_server vsock-tls vsock:10807 nbdkit -f -t 1 --vsock -p 10807 --tls=require --tls-psk="$work/tls/keys.psk" file "$image"
 start_server qemu 10804 qemu-nbd --persistent --shared=0 --format=raw --port=10804 --export-name=one "$image"
 start_server qemu-unix "$work/qemu" qemu-nbd --persistent --shared=0 --format=raw --socket="$work/qemu" "$image"
 cat >"$work/nbd-server.conf" <<CONF
@@ -33,12 +37,14 @@ attachments:
   plain-newstyle: { uri: "nbd://127.0.0.1:10802" }
   no-structured: { uri: "nbd://localhost:10803" }
   several: { uri: "nbd+unix:///one?socket=$work/several" }
+  vsock: { uri: "nbd+vsock://1:10806" }
+  vsock-tls: { uri: "nbds+vsock://1:10807", tls: { psk-file: $work/tls/keys.psk } }
   qemu: { uri: "nbd://127.0.0.1:10804/one" }
   qemu-unix: { uri: "nbd+unix:///?socket=$work/qemu" }
   nbd-server: { uri: "nbd://127.0.0.1:10805/one" }
 YAML
 reload
-for name in oldstyle oldstyle-unix plain-newstyle no-structured several qemu qemu-unix nbd-server; do
+for name in oldstyle oldstyle-unix plain-newstyle no-structured several vsock vsock-tls qemu qemu-unix nbd-server; do
   wait_state "$name" attached
   device=$(device_of "$name")
   equal "size from $name" "$(size_of "$device")" $((4 << 20))
