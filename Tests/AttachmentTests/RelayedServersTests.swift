@@ -11,6 +11,17 @@ import Testing
 struct RelayedServersTests {
   private static let block = [UInt8](repeating: 0xa5, count: 512)
 
+  /// 400 blocks, one after the other; what was answered to those that failed.
+  private static func writes(by driver: DriverSide) -> Task<[ErrorCode], any Error> {
+    Task {
+      var errors: [ErrorCode] = []
+      for number in 0..<400 as Range<UInt64> {
+        if let error = try await driver.write(block, at: number * 512) { errors.append(error) }
+      }
+      return errors
+    }
+  }
+
   private func servers() throws -> (TemporaryDirectory, ForgetfulServer, ServerURI, ForgetfulServer, ServerURI) {
     let directory = try TemporaryDirectory()
     let (one, two) = (try ForgetfulServer(size: 1 << 20), try ForgetfulServer(size: 1 << 20))
@@ -49,13 +60,7 @@ struct RelayedServersTests {
     let lab = try RelayLab(first)
     try await lab.start()
     let driver = try lab.driver()
-    let writes = Task {
-      var errors: [ErrorCode] = []
-      for number in 0..<400 as Range<UInt64> {
-        if let error = try await driver.write(Self.block, at: number * 512) { errors.append(error) }
-      }
-      return errors
-    }
+    let writes = Self.writes(by: driver)
     try await one.received(count: 20, of: .write)
     try await lab.worker.move(to: second)
     #expect(try await writes.value == [])
@@ -81,13 +86,7 @@ struct RelayedServersTests {
     let lab = try RelayLab(first) { $0.connections = links }
     try await lab.start()
     let driver = try lab.driver()
-    let writes = Task {
-      var errors: [ErrorCode] = []
-      for number in 0..<400 as Range<UInt64> {
-        if let error = try await driver.write(Self.block, at: number * 512) { errors.append(error) }
-      }
-      return errors
-    }
+    let writes = Self.writes(by: driver)
     try await one.received(count: 20, of: .write)
     try await lab.worker.reconnect()
     #expect(try await writes.value == [])

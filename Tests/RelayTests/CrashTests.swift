@@ -22,7 +22,7 @@ struct CrashTests {
 
   private func crashRun(seed: UInt64, links: Int) async throws -> Int {
     let lab = try await RelayLab.attached(size: 65536, seed: seed, links: links)
-    let fate = Mutex(Chance(state: seed))
+    let fate = Mutex(SeededRandom(seed: seed))
     lab.server.behave { behaviour in
       behaviour.reorders = true
       behaviour.earlyWriteBack = 0.1

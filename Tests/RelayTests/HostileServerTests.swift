@@ -31,7 +31,7 @@ struct HostileServerTests {
   @Test("bytes of chance instead of replies never do harm")
   func noise() async throws {
     let lab = try RelayLab()
-    var chance = Chance(state: 5)
+    var chance = SeededRandom(seed: 5)
     try lab.kernel.send(.read, at: 0, length: 4096)
     try lab.kernel.send(.write, at: 0, pattern(4096, 1))
     for round in 1...300 {

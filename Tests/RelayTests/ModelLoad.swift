@@ -1,3 +1,4 @@
+import ForgetfulServer
 import NBDProtocol
 
 /// A load of chance, and the image that it should leave: requests in flight never overlap, so that there is one truth.
@@ -8,14 +9,14 @@ struct ModelLoad {
   private(set) var counts: [CommandCode: Int] = [:]
   /// In bytes.
   var longest = 16384
-  private var chance: Chance
+  private var chance: SeededRandom
   private var flying: [UInt64: Request] = [:]
   private var cookie: UInt64 = 0
   private var written = 0
 
   init(size: Int, seed: UInt64) {
     image = [UInt8](repeating: 0, count: size)
-    chance = Chance(state: seed)
+    chance = SeededRandom(seed: seed)
   }
 
   /// The next request with its payload, which the image has already.

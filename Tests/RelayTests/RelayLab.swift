@@ -53,22 +53,9 @@ final class RelayLab {
   func end() async { await relay.end() }
 }
 
-/// Numbers that look like chance and are the same each time (SplitMix64).
-struct Chance: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ (mixed >> 31)
-  }
-}
-
 /// Bytes that tell one write from another.
 func pattern(_ count: Int, _ seed: Int) -> [UInt8] {
-  var chance = Chance(state: UInt64(truncatingIfNeeded: seed))
+  var chance = SeededRandom(seed: UInt64(truncatingIfNeeded: seed))
   var bytes: [UInt8] = []
   bytes.reserveCapacity(count + 8)
   while bytes.count < count { withUnsafeBytes(of: chance.next()) { bytes.append(contentsOf: $0) } }

@@ -89,7 +89,7 @@ struct RequestTests {
     let lab = try await RelayLab.attached(size: size)
     let kernel = lab.kernel
     var image = [UInt8](repeating: 0, count: size)
-    var chance = Chance(state: 9)
+    var chance = SeededRandom(seed: 9)
     var offset = 0
     var sent = 0
     while offset < size {
