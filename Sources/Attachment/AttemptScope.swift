@@ -1,5 +1,5 @@
 package import Dispatch
-import LinuxKernel
+package import LinuxKernel
 
 /// The bounds of one attempt: its deadline and its cancellation, for everything in it that waits.
 ///
@@ -65,10 +65,14 @@ package final class AttemptScope {
     return value
   }
 
-  /// Waits until `number` is ready. No source outlives the wait, so the descriptor may be closed at any other time.
+  /// Waits until `number` is ready. Nothing outlives the wait, so the descriptor may be closed at any other time.
   package nonisolated(nonsending) func waitUntil(_ readiness: Readiness, _ number: Int32) async throws(End) {
     _ = try await wait { finish in
-      readiness.wait(on: number, queue: queue) { finish(true) }
+      let wait = DescriptorWait(for: readiness, of: number, on: queue) { finish(true) }
+      return {
+        wait.cancel()
+        finish(nil)
+      }
     }
   }
 
@@ -89,25 +93,5 @@ package final class AttemptScope {
     let isFirst = self.end == nil
     self.end = end
     if isFirst { interrupt?() }
-  }
-}
-
-/// What a descriptor can be waited for.
-package enum Readiness: Sendable {
-  case readable
-  case writable
-
-  /// Calls `ready` once on `queue`, when the descriptor is ready or the returned function was called, and only after
-  /// Dispatch has let go of the descriptor.
-  func wait(on number: Int32, queue: DispatchQueue, _ ready: @escaping () -> Void) -> () -> Void {
-    let source: any DispatchSourceProtocol =
-      switch self {
-      case .readable: DispatchSource.makeReadSource(fileDescriptor: number, queue: queue)
-      case .writable: DispatchSource.makeWriteSource(fileDescriptor: number, queue: queue)
-      }
-    source.setEventHandler { source.cancel() }
-    source.setCancelHandler { ready() }
-    source.activate()
-    return { source.cancel() }
   }
 }

@@ -79,13 +79,14 @@ final class ConnectionRace {
     case .connected:
       end(.connected(socket, address))
     case .inProgress:
-      running[id] = Readiness.writable.wait(on: socket.number, queue: scope.queue) { [self] in
-        // Also called when the race is over; the closure keeps the socket open until Dispatch has let go of it.
-        guard running.removeValue(forKey: id) != nil else { return }
+      // The closure keeps the socket open while it is waited for.
+      let wait = DescriptorWait(for: .writable, of: socket.number, on: scope.queue) { [self] in
+        running[id] = nil
         let code = Socket.takeError(socket.number)
         if code == 0 { return end(.connected(socket, address)) }
         fail(SystemCallError("connect to \(address)", code))
       }
+      running[id] = { wait.cancel() }
     case .backlogFull:
       let retry = after(ConnectionRace.backlogPause) { [weak self] in
         guard let self, running.removeValue(forKey: id) != nil else { return }

@@ -90,6 +90,6 @@ extension NetlinkDevice {
       defer { (state.links, state.onLoss, state.silence) = ([], nil, nil) }
       return state.links
     }
-    for link in links { LinkWatcher.shared.unwatch(link.token) }
+    for link in links { DescriptorWatcher.shared.unwatch(link.token) }
   }
 }

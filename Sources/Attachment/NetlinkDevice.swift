@@ -8,7 +8,7 @@ import Synchronization
 /// A device that generic netlink binds: it lives on in the kernel when its links die, holding I/O until new sockets are
 /// put in, and when this process dies.
 ///
-/// It keeps each link's socket: to see its end (LinkWatcher), and to end it. Concurrency model: `state` is shared by
+/// It keeps each link's socket: to see its end (DescriptorWatcher), and to end it. Concurrency model: `state` is shared by
 /// the worker, the watcher's thread and the thread of the driver's events, under its mutex; `bind` and `release` come
 /// from one worker, one at a time.
 package final class NetlinkDevice: KernelDevice {
@@ -48,7 +48,7 @@ package final class NetlinkDevice: KernelDevice {
 
   struct WatchedLink {
     let socket: OpenFile
-    let token: LinkWatcher.Token
+    let token: DescriptorWatcher.Token
   }
 
   let name: String
@@ -115,7 +115,7 @@ package final class NetlinkDevice: KernelDevice {
       kernel.add(self, at: record.index)
       return
     }
-    let living = sockets.filter { !LinkWatcher.hasEnded($0.number) }
+    let living = sockets.filter { !DescriptorWatcher.hasEnded($0.number) }
     // Those that have ended were announced to nobody of this process.
     state.withLock { $0.announcedDead = sockets.count - living.count }
     watch(living)
@@ -126,7 +126,7 @@ package final class NetlinkDevice: KernelDevice {
 
   deinit {
     let (index, links) = state.withLock { ($0.index, $0.links) }
-    for link in links { LinkWatcher.shared.unwatch(link.token) }
+    for link in links { DescriptorWatcher.shared.unwatch(link.token) }
     if let index { kernel.forget(index, ownedBy: name) }
   }
 
@@ -350,7 +350,7 @@ package final class NetlinkDevice: KernelDevice {
 
   private func watch(_ sockets: [OpenFile]) {
     for socket in sockets {
-      let token = try? LinkWatcher.shared.watch(socket.number) { [weak self] in self?.checkLinks() }
+      let token = try? DescriptorWatcher.shared.watch(socket.number, for: .ended) { [weak self] in self?.checkLinks() }
       guard let token else {
         state.withLock { $0.blindLinks += 1 }
         continue
@@ -429,7 +429,7 @@ package final class NetlinkDevice: KernelDevice {
   /// Looks at every link, and tells of those that have ended. May be called at any time, from any thread.
   package func checkLinks() {
     let ended = state.withLock { state -> [WatchedLink] in
-      let ended = state.links.filter { LinkWatcher.hasEnded($0.socket.number) }
+      let ended = state.links.filter { DescriptorWatcher.hasEnded($0.socket.number) }
       state.links.removeAll { link in ended.contains { $0.token == link.token } }
       // Only where there are blind links does it matter whose end is told.
       state.untoldEnds = state.blindLinks > 0 ? state.untoldEnds + ended.count : 0
@@ -437,7 +437,7 @@ package final class NetlinkDevice: KernelDevice {
     }
     guard !ended.isEmpty else { return }
     for link in ended {
-      LinkWatcher.shared.unwatch(link.token)
+      DescriptorWatcher.shared.unwatch(link.token)
       // Half a close is a close: the kernel must not go on to send.
       Socket.shutDown(link.socket.number)
     }
@@ -458,7 +458,7 @@ package final class NetlinkDevice: KernelDevice {
       return state.links
     }
     for link in links {
-      LinkWatcher.shared.unwatch(link.token)
+      DescriptorWatcher.shared.unwatch(link.token)
       Socket.shutDown(link.socket.number)
     }
   }

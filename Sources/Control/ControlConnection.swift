@@ -1,10 +1,10 @@
 import Dispatch
 import Glibc
+import LinuxKernel
 
-/// One client's connection: its descriptor, the sources on it, and the bytes on their way.
+/// One client's connection: its descriptor, what it is waited for, and the bytes on their way.
 ///
-/// Lives on the server's queue alone. The descriptor is closed when both sources have let go of it, not before: a new
-/// connection of the same number would never hear of its events.
+/// Lives on the server's queue alone.
 final class ControlConnection {
   /// Whose turn it is. Calls are answered one by one, so a client that sends many waits in its own socket buffer.
   enum Phase {
@@ -22,35 +22,22 @@ final class ControlConnection {
   /// What makes the answer; cancelled with the connection.
   var answering: Task<Void, Never>?
   private let fd: Int32
-  private let reading: any DispatchSourceRead
-  private let writing: any DispatchSourceWrite
+  private let queue: DispatchQueue
+  private let wake: Wake
   private let timer: any DispatchSourceTimer
-  private var isReadingArmed = false
-  private var isWritingArmed = false
+  private var wait: DescriptorWait?
   private var output: [UInt8] = []
   private var sent = 0
 
   /// Takes over `fd`, which does not block. Handlers run on `queue`.
-  init(fd: Int32, user: UInt32, callLength: Int, queue: DispatchQueue, closed: DispatchGroup, wake: Wake) {
+  init(fd: Int32, user: UInt32, callLength: Int, queue: DispatchQueue, wake: Wake) {
     self.fd = fd
     self.user = user
+    self.queue = queue
+    self.wake = wake
     input = MessageBuffer(messageLimit: callLength)
-    reading = DispatchSource.makeReadSource(fileDescriptor: fd, queue: queue)
-    writing = DispatchSource.makeWriteSource(fileDescriptor: fd, queue: queue)
     timer = DispatchSource.makeTimerSource(queue: queue)
-    reading.setEventHandler(handler: wake.ready)
-    writing.setEventHandler(handler: wake.ready)
     timer.setEventHandler(handler: wake.expired)
-    closed.enter()
-    let letGo = DispatchGroup()
-    for source in [reading as any DispatchSourceProtocol, writing] {
-      letGo.enter()
-      source.setCancelHandler { letGo.leave() }
-    }
-    letGo.notify(queue: queue) {
-      Glibc.close(fd)
-      closed.leave()
-    }
     timer.activate()
   }
 
@@ -64,11 +51,8 @@ final class ControlConnection {
   func close() {
     answering?.cancel()
     timer.cancel()
-    reading.cancel()
-    writing.cancel()
-    // A source that is suspended, or was never activated, must not be released, nor does it run its cancel handler.
-    if !isReadingArmed { reading.resume() }
-    if !isWritingArmed { writing.resume() }
+    disarm()
+    Glibc.close(fd)
   }
 
   /// `nil`: never.
@@ -79,12 +63,6 @@ final class ControlConnection {
     timer.schedule(deadline: .now() + interval, leeway: .milliseconds(100))
   }
 
-  /// Whether the client has closed its connection, not only its own side of it.
-  var isHungUp: Bool {
-    var descriptor = pollfd(fd: fd, events: 0, revents: 0)
-    return poll(&descriptor, 1, 0) > 0 && Int32(descriptor.revents) & (POLLHUP | POLLERR) != 0
-  }
-
   enum Progress {
     case done
     case blocked
@@ -93,8 +71,6 @@ final class ControlConnection {
   }
 
   /// Reads what is there into `input`, at most one small chunk; `blocked` when nothing is.
-  ///
-  /// Always tried before waiting: a full hang-up is signalled once only, maybe before the wait.
   func receive() -> Progress {
     withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) { chunk in
       while true {
@@ -134,21 +110,14 @@ final class ControlConnection {
     return .done
   }
 
-  /// Resuming is counted: once is enough, and twice would never be undone.
-  func armReading() {
-    if !isReadingArmed { reading.resume() }
-    isReadingArmed = true
-  }
-
-  func armWriting() {
-    if !isWritingArmed { writing.resume() }
-    isWritingArmed = true
+  /// Waits for this, once, in place of what it was waited for.
+  func arm(_ readiness: Readiness) {
+    disarm()
+    wait = DescriptorWait(for: readiness, of: fd, on: queue, wake.ready)
   }
 
   func disarm() {
-    if isReadingArmed { reading.suspend() }
-    if isWritingArmed { writing.suspend() }
-    isReadingArmed = false
-    isWritingArmed = false
+    wait?.cancel()
+    wait = nil
   }
 }

@@ -22,13 +22,10 @@ package actor ControlServer {
   private var listener: Listener?
   private var connections: [UInt64: ControlConnection] = [:]
   private var lastID: UInt64 = 0
-  /// Entered once for each descriptor that is open.
-  private let open = DispatchGroup()
 
   private struct Listener {
     let socket: ListeningSocket
-    let source: any DispatchSourceRead
-    var isPaused = false
+    var wait: DescriptorWait?
   }
 
   /// `status` and `actions` are asked for each call, and for several at once.
@@ -46,41 +43,38 @@ package actor ControlServer {
   /// Begins to listen. A server that has begun must be stopped before it is let go.
   package func start() throws(ControlError) {
     if listener != nil { return }
-    let socket = try ListeningSocket(path: path, group: group)
-    let source = DispatchSource.makeReadSource(fileDescriptor: socket.fd, queue: executor.queue)
-    source.setEventHandler { [weak self] in self?.assumeIsolated { $0.accept() } }
-    open.enter()
-    source.setCancelHandler { [open] in
-      Glibc.close(socket.fd)
-      open.leave()
+    listener = Listener(socket: try ListeningSocket(path: path, group: group))
+    awaitClients()
+  }
+
+  private func awaitClients() {
+    guard let socket = listener?.socket else { return }
+    listener?.wait = DescriptorWait(for: .readable, of: socket.fd, on: executor.queue) { [weak self] in
+      self?.assumeIsolated { $0.accept() }
     }
-    source.activate()
-    listener = Listener(socket: socket, source: source)
   }
 
   /// Ends every connection, and returns when every descriptor is closed and the socket's name is gone.
-  package func stop() async {
+  package func stop() {
     if let listener {
       listener.socket.removeName()
-      listener.source.cancel()
-      // A suspended source never runs its cancel handler.
-      unpause()
+      listener.wait?.cancel()
+      Glibc.close(listener.socket.fd)
     }
     listener = nil
     for id in connections.keys { close(id) }
-    await withCheckedContinuation { continuation in
-      open.notify(queue: executor.queue) { continuation.resume() }
-    }
   }
 
   private func accept() {
     guard let listener else { return }
+    var hasDescriptors = true
+    defer { if hasDescriptors { awaitClients() } else { pause() } }
     // Bounded, so that a storm of clients does not keep the others waiting.
     for _ in 0..<64 {
       // Nothing here starts programs, so the moment before the flags are set is harmless.
       let fd = Glibc.accept(listener.socket.fd, nil, nil)
       if fd < 0 {
-        if errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM { pause() }
+        hasDescriptors = errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM
         return
       }
       guard let user = ControlServer.prepare(fd),
@@ -93,19 +87,17 @@ package actor ControlServer {
     }
   }
 
-  /// Without a descriptor to accept with, the listener would stay ready and its handler run for ever.
+  /// Without a descriptor to accept with, the listener would stay ready and be tried for ever.
   private func pause() {
-    listener?.source.suspend()
-    listener?.isPaused = true
+    listener?.wait = nil
     executor.queue.asyncAfter(deadline: .now() + .milliseconds(200)) { [weak self] in
-      self?.assumeIsolated { $0.unpause() }
+      self?.assumeIsolated { $0.resume() }
     }
   }
 
-  private func unpause() {
-    guard let listener, listener.isPaused else { return }
-    listener.source.resume()
-    self.listener?.isPaused = false
+  private func resume() {
+    // Another listener may have come since, which has a wait of its own.
+    if listener?.wait == nil { awaitClients() }
   }
 
   /// Who is at the other end; `nil`: the kernel does not say, or the socket can't be made not to block.
@@ -125,7 +117,7 @@ package actor ControlServer {
       ready: { [weak self] in self?.assumeIsolated { $0.ready(id) } },
       expired: { [weak self] in self?.assumeIsolated { $0.close(id) } })
     let connection = ControlConnection(
-      fd: fd, user: user, callLength: limits.callLength, queue: executor.queue, closed: open, wake: wake)
+      fd: fd, user: user, callLength: limits.callLength, queue: executor.queue, wake: wake)
     connections[id] = connection
     connection.expire(in: limits.idle)
     receive(id, connection)
@@ -140,9 +132,8 @@ package actor ControlServer {
     connection.disarm()
     switch connection.phase {
     case .receiving: receive(id, connection)
-    // Not armed again: the socket is readable because of the client's next call, or of a half-closed connection, whose
-    // client still takes the answer.
-    case .answering: if connection.isHungUp { close(id) }
+    // Nobody takes the answer.
+    case .answering: close(id)
     case .sending: send(id, connection)
     }
   }
@@ -159,7 +150,7 @@ package actor ControlServer {
       switch connection.receive() {
       case .done:
         if !wasPartial { connection.expire(in: limits.receiving) }
-      case .blocked: return connection.armReading()
+      case .blocked: return connection.arm(.readable)
       case .ended: return close(id)
       }
     }
@@ -174,7 +165,8 @@ package actor ControlServer {
       let reply = await service.reply(to: call, mayChange: mayChange)
       answer(id, call.isOneway ? [] : reply.message + [0])
     }
-    if !call.isOneway { connection.armReading() }
+    // Its next call waits in the socket, and one that has only closed its own side still takes the answer.
+    if !call.isOneway { connection.arm(.hungUp) }
   }
 
   private func answer(_ id: UInt64, _ bytes: [UInt8]) {
@@ -189,7 +181,7 @@ package actor ControlServer {
 
   private func send(_ id: UInt64, _ connection: ControlConnection) {
     switch connection.send() {
-    case .blocked: connection.armWriting()
+    case .blocked: connection.arm(.writable)
     case .ended: close(id)
     case .done:
       connection.phase = .receiving

@@ -2,8 +2,7 @@ import Glibc
 
 /// An open file that exactly one owner closes.
 ///
-/// Dispatch sources must have been cancelled, and their cancel handlers run, before it goes: else its number is
-/// used again and a new source on it never fires.
+/// It must not be waited for any more when it goes (DescriptorWatcher): its number is used again.
 package struct FileDescriptor: ~Copyable, Sendable {
   package let number: Int32
 

@@ -1,5 +1,4 @@
 import AttachmentModel
-import Dispatch
 import Glibc
 import LinuxKernel
 import NBDProtocol
@@ -22,8 +21,7 @@ final class FakeDevice: KernelDevice {
 
   private struct Bound: Sendable {
     let link: Link
-    // Safe because it is only cancelled, which any thread may do.
-    nonisolated(unsafe) let watch: any DispatchSourceRead
+    let watch: DescriptorWatcher.Token?
   }
 
   private struct State {
@@ -35,6 +33,7 @@ final class FakeDevice: KernelDevice {
     var script: [Binding]
     var releases = 0
     var releaseFailure: Failure?
+    var losesUnheard = false
     var departures = 0
     var holdings: [Duration?] = []
     var index: Int?
@@ -91,7 +90,13 @@ final class FakeDevice: KernelDevice {
     }
   }
 
-  func tellLosses(to body: @escaping @Sendable (LinkLoss) -> Void) { state.withLock { $0.onLoss = body } }
+  func tellLosses(to body: @escaping @Sendable (LinkLoss) -> Void) {
+    if state.withLock({ $0.losesUnheard }) { lose() }
+    state.withLock { $0.onLoss = body }
+  }
+
+  /// The links break in the moment before somebody new listens.
+  func loseUnheard() { state.withLock { $0.losesUnheard = true } }
 
   func holdIO(for reconnectTimeout: Duration?) async throws(Failure) {
     state.withLock { $0.holdings.append(reconnectTimeout) }
@@ -115,7 +120,7 @@ final class FakeDevice: KernelDevice {
   func letGo(within limit: Duration) async {
     state.withLock { ($0.departures, $0.onLoss) = ($0.departures + 1, nil) }
     // As open as they were: the kernel has them too.
-    for bound in take({ _ in true }) { bound.watch.cancel() }
+    take { _ in true }.forEach(unwatch)
   }
 
   /// Its links break, for no reason that anybody knows; or only the first `count`.
@@ -144,23 +149,18 @@ final class FakeDevice: KernelDevice {
   }
 
   private func end(_ bound: Bound) {
-    bound.watch.cancel()
+    unwatch(bound)
     Socket.shutDown(bound.link.socket.number)
   }
 
   /// Loses the link when the server closes it; what a test reads from it is left alone.
-  private func watch(_ link: Link) -> any DispatchSourceRead {
-    let source = DispatchSource.makeReadSource(fileDescriptor: link.socket.number, queue: .global())
-    source.setEventHandler { [weak self] in
-      var byte: UInt8 = 0
-      let count = recv(link.socket.number, &byte, 1, Int32(MSG_PEEK))
-      guard count == 0 || (count < 0 && errno != EAGAIN) else { return }
-      source.cancel()
+  private func watch(_ link: Link) -> DescriptorWatcher.Token? {
+    try? DescriptorWatcher.shared.watch(link.socket.number, for: .ended) { [weak self] in
       self?.lose { $0.socket === link.socket }
     }
-    // Keeps the socket open until Dispatch has let go of it.
-    source.setCancelHandler { withExtendedLifetime(link) {} }
-    source.activate()
-    return source
+  }
+
+  private func unwatch(_ bound: Bound) {
+    if let watch = bound.watch { DescriptorWatcher.shared.unwatch(watch) }
   }
 }

@@ -46,7 +46,7 @@ struct NetlinkAdoptionTests {
     let device = try adopt(links: 1, pairs)
     pairs[0].end()
     try await eventually("the end is seen") {
-      device.linkCount == 0 || LinkWatcher.hasEnded(pairs[0].link.socket.number)
+      device.linkCount == 0 || DescriptorWatcher.hasEnded(pairs[0].link.socket.number)
     }
     device.tellLosses(to: lab.onLoss)
     // Whether it was seen before or is seen now, who listens can ask.

@@ -108,7 +108,7 @@ final class Pair: Sendable {
   func endHalf() { shutdown(server.number, Int32(SHUT_WR)) }
 
   /// Our end, or the kernel's, has shut the link down.
-  var hasEnded: Bool { LinkWatcher.hasEnded(server.number) }
+  var hasEnded: Bool { DescriptorWatcher.hasEnded(server.number) }
 }
 
 func bind(

@@ -11,7 +11,7 @@ import Synchronization
 package final class FakeDriver: Sendable {
   private struct FakeLink {
     let file: OpenFile
-    var token: LinkWatcher.Token?
+    var token: DescriptorWatcher.Token?
     /// The driver has noticed its end; only then does it take another in its place.
     var isDead = false
   }
@@ -52,7 +52,7 @@ package final class FakeDriver: Sendable {
 
   /// How many of them are up.
   package func linksUp(of index: Int) -> Int {
-    state.withLock { $0.devices[index]?.links.count { !LinkWatcher.hasEnded($0.file.number) } ?? 0 }
+    state.withLock { $0.devices[index]?.links.count { !DescriptorWatcher.hasEnded($0.file.number) } ?? 0 }
   }
 
   /// How many of them the driver has noticed to be dead.
@@ -62,7 +62,7 @@ package final class FakeDriver: Sendable {
 
   /// The driver's newest socket of that device that is up, to send and receive on as the driver would.
   package func socket(of index: Int) -> OpenFile? {
-    state.withLock { $0.devices[index]?.links.last { !LinkWatcher.hasEnded($0.file.number) }?.file }
+    state.withLock { $0.devices[index]?.links.last { !DescriptorWatcher.hasEnded($0.file.number) }?.file }
   }
 
   /// The driver's own end of a link has this socket.
@@ -94,7 +94,7 @@ package final class FakeDriver: Sendable {
   package func addConnected(_ index: Int, backend: String?, size: UInt64 = 1 << 20, links: [OpenFile] = []) {
     state.withLock { state in
       // What died before was announced before.
-      let links = links.compactMap { link(to: $0.number, of: index, isDead: LinkWatcher.hasEnded($0.number)) }
+      let links = links.compactMap { link(to: $0.number, of: index, isDead: DescriptorWatcher.hasEnded($0.number)) }
       state.devices[index] = Device(links: links, backend: backend, isConnected: true)
       writeFacts(of: index, size: size)
       writeBinding(of: index, backend)
@@ -128,7 +128,7 @@ package final class FakeDriver: Sendable {
     let (received, refusal) = state.withLock { state in
       var received = request
       let links = request.index.flatMap { state.devices[$0]?.links } ?? []
-      received.linksUp = links.count { !LinkWatcher.hasEnded($0.file.number) }
+      received.linksUp = links.count { !DescriptorWatcher.hasEnded($0.file.number) }
       state.requests.append(received)
       return (received, state.refusal)
     }
@@ -172,7 +172,7 @@ package final class FakeDriver: Sendable {
   private func disconnect(_ request: FakeRequest, _ state: inout State) -> Int32 {
     guard let index = request.index, let device = state.devices[index] else { return EINVAL }
     for link in device.links {
-      if let token = link.token { LinkWatcher.shared.unwatch(token) }
+      if let token = link.token { DescriptorWatcher.shared.unwatch(token) }
       Socket.shutDown(link.file.number)
     }
     state.devices[index]?.isConnected = false
@@ -184,7 +184,9 @@ package final class FakeDriver: Sendable {
   private func link(to socket: Int32, of index: Int, isDead: Bool = false) -> FakeLink? {
     guard let file = OpenFile.duplicating(socket) else { return nil }
     if isDead { return FakeLink(file: file, isDead: true) }
-    let token = try? LinkWatcher.shared.watch(file.number) { [weak self] in self?.died(file, of: index) }
+    let token = try? DescriptorWatcher.shared.watch(file.number, for: .ended) { [weak self] in
+      self?.died(file, of: index)
+    }
     return FakeLink(file: file, token: token)
   }
 

@@ -2,21 +2,37 @@ import Dispatch
 
 /// Calls when a netlink socket can be read, for as long as there is anything unread.
 ///
-/// Unchecked: Dispatch's sources may be used on any thread, but their protocol does not say so.
+/// Unchecked: `wait` and `isStopped` are touched on the queue alone.
 final class NetlinkReader: @unchecked Sendable {
   let socket: NetlinkSocket
-  private let source: any DispatchSourceRead
+  private let queue: DispatchQueue
+  private let onReadable: @Sendable () -> Void
+  private var wait: DescriptorWait?
+  private var isStopped = false
 
-  /// Has to be started, and then stopped, before it goes: Dispatch traps otherwise.
+  /// `onReadable` is called on `queue`, a serial one.
   init(_ socket: NetlinkSocket, on queue: DispatchQueue, _ onReadable: @escaping @Sendable () -> Void) {
     self.socket = socket
-    source = DispatchSource.makeReadSource(fileDescriptor: socket.file.number, queue: queue)
-    source.setEventHandler(handler: onReadable)
-    // The number must not be used again before the source has let go of it.
-    source.setCancelHandler { withExtendedLifetime(socket) {} }
+    self.queue = queue
+    self.onReadable = onReadable
   }
 
-  func start() { source.activate() }
+  /// From now on it keeps itself, until `stop`.
+  func start() { queue.async { self.awaitMore() } }
 
-  func stop() { source.cancel() }
+  func stop() {
+    queue.async {
+      self.isStopped = true
+      self.wait?.cancel()
+      self.wait = nil
+    }
+  }
+
+  private func awaitMore() {
+    guard !isStopped else { return }
+    wait = DescriptorWait(for: .readable, of: socket.file.number, on: queue) {
+      self.onReadable()
+      self.awaitMore()
+    }
+  }
 }
