@@ -90,13 +90,16 @@ package actor AttachmentWorker {
     self.device = device
     self.identity = identity
     fill(from: device, identity)
-    handle(.adopted(isAlive: device.linkCount > 0))
+    let isAlive = device.linkCount > 0
+    handle(.adopted(isAlive: isAlive))
     let generation = lifecycle.currentGeneration
     device.tellLosses(to: lossCallback(generation))
     listen(to: device)
     publishBinding()
-    if device.linkCount > 0, device.linkCount < identity.linkCount {
-      linksLost(LinkLoss(remaining: device.linkCount, holdsIO: true), generation)
+    // Also those that were lost before there was anybody to tell.
+    let linkCount = device.linkCount
+    if isAlive, linkCount < identity.linkCount {
+      linksLost(LinkLoss(remaining: linkCount, holdsIO: true), generation)
     }
   }
 

@@ -273,6 +273,22 @@ struct NetlinkWorkerTests {
     await second.worker.stop()
   }
 
+  @Test("one that loses its links while it is taken over gets new ones too")
+  func adoptDying() async throws {
+    let server = try await server()
+    let first = try await attached(server)
+    let record = try deviceRecord(of: first)
+    let links = first.device.links
+    await first.worker.handOver()
+    let second = Recorder(server.uri(), interface: .netlink)
+    try await second.device.bind(links, record.identity.parameters, .replacingLost) { _ in }
+    second.device.loseUnheard()
+    await second.worker.adopt(second.device, as: record.identity)
+    try await second.wait("attached again") { $0.state == .attached && $0.links == 1 && $0.losses == 1 }
+    #expect(second.states.contains(.reconnecting))
+    await second.worker.stop()
+  }
+
   @Test("a try under way is given up for the hand-over, and no device is left behind")
   func handOverWhileConnecting() async throws {
     let silent = try Listener(onTCP: "127.0.0.1")
