@@ -41,3 +41,6 @@ equal "the last state" "$previous" attached
 eventually 20 "the sentence comes" \
   bash -c '[[ $(systemctl show --property=StatusText --value nbdattachd) == "2 attached, 1 failed (absent)" ]]'
 require "systemctl status shows the sentence" grep --quiet '2 attached, 1 failed (absent)' <(systemctl status "$daemon")
+
+alien=$(journalctl --boot --output=cat "_SYSTEMD_UNIT=$daemon" _TRANSPORT=stdout _TRANSPORT=syslog)
+equal "what libraries write into the journal" "$alien" ""
