@@ -90,6 +90,8 @@ extension RelayEngine {
     case .draining(let deadline, let caller):
       if ledger.isDrained && kernel.output.isEmpty {
         change = .drained
+        // Before the caller knows of it the counters do.
+        publish()
         caller.resume(returning: true)
       } else if now >= deadline {
         change = .none
@@ -104,6 +106,7 @@ extension RelayEngine {
         dismiss()
         let identifiers = join(added)
         ledger.undrain()
+        publish()
         caller.resume(returning: .success(identifiers))
       } else if now >= deadline {
         abandonChange(.notInTime)
