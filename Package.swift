@@ -94,7 +94,7 @@ let package = Package(
     tests("AttachmentModelTests", ["AttachmentModel", "NBDProtocol"]),
     tests("RelayModelTests", ["RelayModel", "NBDProtocol"]),
     tests("LinuxKernelTests", ["LinuxKernel"]),
-    tests("TLSTests", ["TLS", "AttachmentModel", "CGnuTLS", "CertificateLab"]),
+    tests("TLSTests", ["TLS", "AttachmentModel", "CGnuTLS", "CertificateLab", "LinuxKernel", "Relay"]),
     tests("ConfigurationTests", ["Configuration", "AttachmentModel", "CertificateLab", "TLS"]),
     tests("SystemdTests", ["Systemd", "AttachmentModel"]),
     tests("ControlTests", ["Control", "AttachmentModel"]),

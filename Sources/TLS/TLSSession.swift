@@ -30,8 +30,10 @@ package final class TLSSession: @unchecked Sendable {
   enum State: Equatable {
     /// Can become: `established`, `failed`.
     case handshaking
-    /// Can become: `ended`, `failed`, `handedOver`.
+    /// Can become: `closing`, `ended`, `failed`, `handedOver`.
     case established
+    /// We have taken leave, and send nothing more; what the peer still sends is read. Can become: `ended`, `failed`.
+    case closing
     /// The peer takes no more part; what it sent before can be read.
     case ended
     case failed(TLSError)
@@ -145,7 +147,7 @@ package final class TLSSession: @unchecked Sendable {
     case .handshaking: break
     case .established: return try flush() ? .done : .wantsToWrite
     case .failed(let error): throw error
-    case .ended, .handedOver: throw .outOfStep
+    case .closing, .ended, .handedOver: throw .outOfStep
     }
     var warnings = 0
     while true {
@@ -167,7 +169,7 @@ package final class TLSSession: @unchecked Sendable {
   /// Decrypts into `buffer`, record after record, until it is full or nothing is there.
   package func receive(into buffer: UnsafeMutableRawBufferPointer) throws(TLSError) -> Transfer {
     switch state {
-    case .established: break
+    case .established, .closing: break
     case .ended: return .end
     case .failed(let error): throw error
     case .handshaking, .handedOver: throw .outOfStep
@@ -206,7 +208,7 @@ package final class TLSSession: @unchecked Sendable {
   package func send(_ bytes: UnsafeRawBufferPointer, more: Bool = false) throws(TLSError) -> Transfer {
     switch state {
     case .established: break
-    case .ended: return .end
+    case .closing, .ended: return .end
     case .failed(let error): throw error
     case .handshaking, .handedOver: throw .outOfStep
     }
@@ -249,16 +251,18 @@ package final class TLSSession: @unchecked Sendable {
     switch state {
     case .ended, .failed: true
     case .handshaking, .handedOver: false
-    case .established: transport.hasIncoming || gnutls_record_check_pending(session) > 0
+    case .established, .closing: transport.hasIncoming || gnutls_record_check_pending(session) > 0
     }
   }
 
-  /// Takes leave (close_notify), as far as the socket takes it at once. Nothing can be sent after it.
+  /// Takes leave (close_notify), as far as the socket takes it at once; what it does not take is dropped. Nothing can be
+  /// sent after it, and what the peer still sends is received as before.
   package func close() {
     guard state == .established || state == .ended else { return }
     _ = gnutls_bye(session, GNUTLS_SHUT_WR)
     transport.flush()
-    state = .ended
+    transport.endOutput()
+    if state == .established { state = .closing }
   }
 
   /// Remembers the failure, tells the peer where that makes sense, and says it in the user's words.

@@ -14,6 +14,7 @@ final class TLSTransport {
   private var incoming = CiphertextBuffer()
   private var outgoing = CiphertextBuffer()
   private var isAtEnd = false
+  private var hasEndedOutput = false
   /// Of the last call on the socket that failed for good.
   private(set) var failure: TLSError?
   /// The last call on the socket found the system without memory: an EAGAIN of which poll(2) knows nothing.
@@ -76,6 +77,8 @@ final class TLSTransport {
   }
 
   private func push(_ bytes: UnsafeRawPointer?, _ count: Int) -> Int {
+    // An answer to a record that is not data, such as KeyUpdate: nobody listens.
+    if hasEndedOutput { return count }
     if outgoing.room < count { flush() }
     let taken = outgoing.put(UnsafeRawBufferPointer(start: bytes, count: count))
     if taken > 0 || count == 0 { return taken }
@@ -95,6 +98,13 @@ final class TLSTransport {
       if !isPassing(code) { failure = .system("send", code) }
       return
     }
+  }
+
+  /// Drops what the socket has not taken, and all that comes. Without a socket nothing changes.
+  func endOutput() {
+    guard descriptor != nil else { return }
+    hasEndedOutput = true
+    outgoing.removeAll()
   }
 
   private func isPassing(_ code: Int32) -> Bool {
@@ -155,6 +165,8 @@ private struct CiphertextBuffer: ~Copyable {
     remove(min(max(0, written), count))
     return written
   }
+
+  mutating func removeAll() { (start, end) = (0, 0) }
 
   private mutating func remove(_ bytes: Int) {
     start += bytes

@@ -113,6 +113,25 @@ struct SessionTests {
     #expect(try server.session.receiveBytes() == nil)
   }
 
+  @Test("after our goodbye what the peer still sends is received, until its own")
+  func halfClosed() throws {
+    let client = try makeClient()
+    let server = try makeServer()
+    try shakeHands(client, server.session)
+    client.close()
+    carry(client, to: server.session)
+    _ = try server.session.sendBytes([1, 2, 3])
+    carry(server.session, to: client)
+    #expect(client.hasBufferedInput)
+    #expect(try client.receiveBytes() == [1, 2, 3])
+    #expect(try client.receiveBytes() == [])
+    #expect(try client.sendBytes([1]) == .end)
+    #expect(!client.wantsToWrite)
+    server.session.close()
+    carry(server.session, to: client)
+    #expect(try client.receiveBytes() == nil)
+  }
+
   @Test("a record that was changed on its way ends the session, after what came whole before it")
   func tampered() throws {
     let client = try makeClient()
