@@ -73,9 +73,9 @@ extension RelayEngine {
     }
     guard link.pointee.transport != nil, !link.pointee.owesKernel else { return }
     if link.pointee.hasUnparsed, !parseReplies(link) { return }
-    guard link.pointee.restsUntil <= now, link.pointee.hasMoreInput || polled.isReadable(link.pointee.pollIndex) else {
-      return
-    }
+    // What was parsed now lies in the buffer until the kernel has it, and a receive could move or overwrite it.
+    guard !link.pointee.owesKernel, link.pointee.restsUntil <= now else { return }
+    guard link.pointee.hasMoreInput || polled.isReadable(link.pointee.pollIndex) else { return }
     receive(link)
   }
 

@@ -85,7 +85,8 @@ struct RelayEngine: ~Copyable {
       kernel.descriptor, reads: !kernelRests && mayReadKernel, writes: !kernelRests && !kernel.output.isEmpty)
     for link in links {
       let rests = link.pointee.restsUntil > now
-      let reads = !rests && !link.pointee.owesKernel
+      // Replies that wait for room towards the kernel wait for the kernel, whatever else comes on the link.
+      let reads = !rests && !link.pointee.owesKernel && (!link.pointee.hasUnparsed || kernel.hasRoom)
       let writes = !rests && (!link.pointee.output.isEmpty || link.pointee.transport?.wantsToWrite ?? false)
       wake = min(wake, link.pointee.deadline, rests ? link.pointee.restsUntil : .max)
       link.pointee.pollIndex = polled.add(link.pointee.descriptor, reads: reads, writes: writes)

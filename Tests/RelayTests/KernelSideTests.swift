@@ -107,6 +107,57 @@ struct KernelSideTests {
     await lab.end()
   }
 
+  @Test("replies that waited for room towards the kernel are not overwritten by those that came after")
+  func fullOutput() async throws {
+    let lab = try RelayLab()
+    let kernel = lab.kernel
+    func join(maximumPayload: UInt32) async throws -> FakeKernel {
+      let (ours, theirs) = try KernelSocket.makePair()
+      await lab.relay.add([
+        RelayLink(PlainTransport(ours), ServerLimits(maximumPayload: maximumPayload, canMultiConn: true))
+      ])
+      return FakeKernel(theirs)
+    }
+    func reply(to request: Request) -> [UInt8] {
+      SimpleReply(error: nil, cookie: request.cookie).bytes + pattern(Int(request.length), Int(request.offset))
+    }
+
+    // The kernel's socket is full, and what comes next goes out on another link.
+    let first = try await join(maximumPayload: 32 << 20)
+    for index in 0..<10 { try kernel.send(.read, at: UInt64(index) * 32768, length: 32768) }
+    let last = try kernel.send(.read, at: 0, length: 8 << 20)
+    let large = try (0..<11).map { _ in try first.takeRequest() }
+    try first.sendBytes(large[..<10].flatMap(reply))
+
+    // Requests that fail in parts take all the room there is for answers, and the replies behind them wait.
+    let second = try await join(maximumPayload: 512)
+    // One after the other: what does not fit one batch goes out on the other link.
+    var parts: [Request] = []
+    var small: [Request] = []
+    for index in 0..<128 {
+      try kernel.send(.read, at: UInt64(index) * 1024, length: 1024)
+      for _ in 0..<2 { parts.append(try second.takeRequest()) }
+    }
+    for index in 0..<110 {
+      try kernel.send(.read, at: UInt64(index) * 512, length: 512)
+      small.append(try second.takeRequest())
+    }
+    let failures = parts.flatMap { SimpleReply(error: .inputOutput, cookie: $0.cookie).bytes }
+    try second.sendBytes(failures + small[..<50].flatMap(reply))
+    while lab.relay.snapshot().reads.errors < 128 { await Task.yield() }
+    try second.sendBytes(small[50...].flatMap(reply))
+
+    while kernel.outstanding.count > 1 {
+      let asked = kernel.outstanding
+      let reply = try kernel.receive()
+      guard reply.error == nil, let request = asked[reply.cookie] else { continue }
+      let isRight = reply.data == pattern(Int(request.length), Int(request.offset))
+      #expect(isRight, "the reply to the read at \(request.offset)")
+    }
+    #expect(kernel.outstanding[last] != nil)
+    await lab.end()
+  }
+
   @Test("more requests than are taken at a time wait in the socket, also while there is no server")
   func flood() async throws {
     let lab = try RelayLab()
