@@ -151,6 +151,9 @@ package final class RelayedDevice: KernelDevice {
       }
       state.withLock { state in for id in old { state.drop(id) } }
     case .superseding:
+      guard state.withLock({ !$0.silent.isEmpty }) else {
+        throw Failure(.serving, "the server answers again: its links stay", advice: .retry)
+      }
       ids = await supersede(old, in: relay, with: taken, isElsewhere: server != state.withLock { $0.server })
     }
     let lost = state.withLock { state in state.take(ids, links.map(\.socket), of: server) }
@@ -201,10 +204,9 @@ package final class RelayedDevice: KernelDevice {
     case .linkLost(let id, let loss, let remaining): lost(id, loss, remaining: remaining)
     case .silent(let id):
       if state.withLock({ $0.noteSilence(of: id) }) { tell(.silent) }
+    case .speaking(let id): state.withLock { _ = $0.silent.remove(id) }
     case .stalled(let seconds): tell(.stalled(seconds: seconds))
-    case .flowing:
-      state.withLock { $0.silent = [] }
-      tell(.flowing)
+    case .flowing: tell(.flowing)
     case .recovered(let resent, let replayed, let bytes):
       tell(.recovered(resent: resent, replayed: replayed, replayedBytes: bytes))
     case .dataLost(let offset, let length, let error):

@@ -4,7 +4,7 @@ import RelayModel
 
 /// How links come and go.
 extension RelayEngine {
-  /// How long a server that shuts down may still answer what it holds.
+  /// How long a server that shuts down may still answer what it holds before the link is half closed.
   private static let endingGrace: UInt64 = 1_000_000_000
 
   @inline(__always)
@@ -39,13 +39,16 @@ extension RelayEngine {
       switch link.pointee.standing {
       case .up: loss
       case .ending: RelayEvent.Loss.shuttingDown
-      case .leaving: RelayEvent.Loss.superseded
+      case .leaving(_, let reason): reason
       case .gone: loss
       }
     guard link.pointee.standing != .gone else { return }
     let said = link.pointee.transport?.reason
+    let isKnown = if case .leaving(_, .shuttingDown) = link.pointee.standing { true } else { false }
     close(link)
     counters.add(to: .linksLost)
+    // When it was half closed.
+    guard !isKnown else { return }
     let told = if case .failed = loss, let said { RelayEvent.Loss.insecure(said) } else { loss }
     onEvent(.linkLost(link.pointee.id, told, remaining: upCount))
   }
@@ -88,10 +91,16 @@ extension RelayEngine {
   /// Half-closes a silent link; see DESIGN.md, "Silence".
   mutating func beginLeaving(_ id: LinkID) {
     guard let link = find(id), link.pointee.standing == .up else { return }
-    let fence = settings.fenceTimeout.map { now + $0.clampedNanoseconds }
-    link.pointee.standing = .leaving(until: fence)
     goingCount += 1
     ledger.linkLeaving(id)
+    halfClose(link, because: .superseded)
+    linksChanged()
+  }
+
+  /// Its late answers are taken until the server closes it too, or the fence-timeout has passed.
+  private mutating func halfClose(_ link: UnsafeMutablePointer<ServerLink>, because reason: RelayEvent.Loss) {
+    let fence = settings.fenceTimeout.map { now + $0.clampedNanoseconds }
+    link.pointee.standing = .leaving(until: fence, because: reason)
     link.pointee.output.clear(segments)
     link.pointee.isBlocked = false
     link.pointee.transport?.finishSending()
@@ -104,10 +113,15 @@ extension RelayEngine {
     guard goingCount > 0 else { return }
     for link in links {
       switch link.pointee.standing {
-      case .ending(let until) where now >= until || !ledger.awaitsWrites(on: link.pointee.id):
+      case .ending where !ledger.awaitsWrites(on: link.pointee.id):
         sayGoodbye(link)
         lose(link, .shuttingDown)
-      case .leaving(.some(let until)) where now >= until: lose(link, .superseded)
+      case .ending(let until) where now >= until:
+        // It may carry out a write yet: one that is sent elsewhere meanwhile could be overwritten by it. Others are made
+        // ready in the time that it takes.
+        halfClose(link, because: .shuttingDown)
+        onEvent(.linkLost(link.pointee.id, .shuttingDown, remaining: upCount))
+      case .leaving(.some(let until), let reason) where now >= until: lose(link, reason)
       case .up, .ending, .leaving, .gone: break
       }
     }

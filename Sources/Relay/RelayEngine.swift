@@ -134,6 +134,7 @@ struct RelayEngine: ~Copyable {
         onEvent(.stalled(seconds: Int((now > since ? now - since : 0) / 1_000_000_000)))
       case .unstalled: onEvent(.flowing)
       case .silent(let link): onEvent(.silent(link))
+      case .speaking(let link): onEvent(.speaking(link))
       }
     }
   }

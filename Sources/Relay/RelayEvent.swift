@@ -18,11 +18,14 @@ package enum RelayEvent: Equatable, Sendable {
     case superseded
   }
 
+  /// Nothing goes out on the link any more, though its server may still carry out what it has. Told once.
   /// `remaining`: how many links are left that take requests. With 0, I/O is held until one is added.
   case linkLost(LinkID, Loss, remaining: Int)
-  /// A request on the link has had no answer for the request-timeout. Told once for each silence: `supersede` it when
-  /// another link stands.
+  /// A request on the link has had no answer for the request-timeout. Told once for each silence, which ends by
+  /// `speaking` or with the link: `supersede` it when another link stands.
   case silent(LinkID)
+  /// That link's server answers in time again, before the link was superseded.
+  case speaking(LinkID)
   /// The oldest request has waited this long, in whole seconds; told once for each stall.
   case stalled(seconds: Int)
   /// What was stalled goes on.

@@ -12,9 +12,9 @@ struct ServerLink {
     /// Its server shuts down: nothing is sent, the answers that still come are taken until then (monotonic
     /// nanoseconds). Can become: `gone`.
     case ending(until: UInt64)
-    /// Half-closed after silence: its late answers are taken until then; `nil`: until the server closes. Can become:
-    /// `gone`.
-    case leaving(until: UInt64?)
+    /// Half-closed, with writes that its server may carry out yet: late answers are taken until then; `nil`: until the
+    /// server closes. Can become: `gone`.
+    case leaving(until: UInt64?, because: RelayEvent.Loss)
     /// Closed. It is here because replies to the kernel may lie in its buffer.
     case gone
   }
@@ -24,8 +24,8 @@ struct ServerLink {
   /// When a link that goes is closed at the latest, in monotonic nanoseconds.
   var deadline: UInt64 {
     switch standing {
-    case .ending(let until), .leaving(.some(let until)): until
-    case .up, .leaving(nil), .gone: .max
+    case .ending(let until), .leaving(.some(let until), _): until
+    case .up, .leaving(nil, _), .gone: .max
     }
   }
   /// `nil` when it is gone: the socket is closed.

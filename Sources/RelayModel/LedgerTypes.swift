@@ -123,6 +123,8 @@ package enum LedgerEvent: Equatable, Sendable {
   case stalled(since: UInt64)
   /// None waits so long any more.
   case unstalled
-  /// A request is unanswered on this link for the request-timeout; said once for each link.
+  /// A request is unanswered on this link for the request-timeout; said once until `speaking`.
   case silent(LinkID)
+  /// No request on this link, which was silent, is unanswered that long any more.
+  case speaking(LinkID)
 }

@@ -18,7 +18,7 @@ struct Link {
   let joined: UInt64
   var standing: Standing
   var isWritable = true
-  /// Said once.
+  /// As it was said last.
   var isSilent = false
   /// In the order of sending.
   var inFlight = SlotList()

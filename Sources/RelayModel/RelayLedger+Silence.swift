@@ -61,13 +61,17 @@ extension RelayLedger {
   func elapsed(since: UInt64, _ now: UInt64) -> UInt64 { now > since ? now - since : 0 }
 
   private mutating func reportSilence(now: UInt64) {
-    guard let timeout = limits.requestTimeout else { return }
-    for index in links.indices where !links[index].isSilent && links[index].standing != .leaving {
-      let oldest = links[index].inFlight.first
-      guard oldest != noSlot, elapsed(since: slots[oldest].sentTime, now) >= timeout else { continue }
-      links[index].isSilent = true
-      report(.silent(links[index].id))
+    for index in links.indices where links[index].standing != .leaving {
+      let isSilent = isSilent(links[index], now)
+      guard isSilent != links[index].isSilent else { continue }
+      links[index].isSilent = isSilent
+      report(isSilent ? .silent(links[index].id) : .speaking(links[index].id))
     }
+  }
+
+  private func isSilent(_ link: Link, _ now: UInt64) -> Bool {
+    guard let timeout = limits.requestTimeout, link.inFlight.first != noSlot else { return false }
+    return elapsed(since: slots[link.inFlight.first].sentTime, now) >= timeout
   }
 
   private mutating func reportStall(now: UInt64) {

@@ -123,7 +123,7 @@ final class RandomWorld {
     switch event {
     case .dataLost(let offset, let length, _): kernel.lost(offset: offset, length: length)
     case .flushFailed: kernel.owe()
-    case .recovered, .resent, .stalled, .unstalled, .silent: break
+    case .recovered, .resent, .stalled, .unstalled, .silent, .speaking: break
     }
   }
 

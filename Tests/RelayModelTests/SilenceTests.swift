@@ -92,6 +92,15 @@ import Testing
     scene.ledger.tick(now: 16)
     #expect(scene.events() == [.silent(1)])
     #expect(scene.reply(read[0]) == .answer(kernelCookie: 1, error: 0))
+    scene.ledger.tick(now: 17)
+    scene.ledger.tick(now: 18)
+    #expect(scene.events() == [.speaking(1)])
+    // Another silence is told as well.
+    scene.now = 20
+    scene.ask(.read, 2)
+    _ = scene.sent()
+    scene.ledger.tick(now: 25)
+    #expect(scene.events() == [.silent(1)])
   }
 
   @Test("a request that waits for thirty seconds is a stall, until it is answered")

@@ -48,6 +48,51 @@ struct LinkLifeTests {
     await lab.end()
   }
 
+  @Test("a write that a server which shuts down still holds does not overwrite a newer one, however late it lands")
+  func lateAtShutdown() async throws {
+    let lab = try await RelayLab.attached()
+    lab.server.behave { behaviour in
+      behaviour.halfClose = .waits
+      behaviour.treat = { received in
+        guard received.connection == 0 else { return .serve }
+        return received.request.command == .write ? .hold : .refuse(.shutdown)
+      }
+    }
+    let old = pattern(4096, 1)
+    let new = pattern(4096, 2)
+    try lab.kernel.send(.write, at: 0, old)
+    try lab.kernel.send(.read, at: 8192, length: 512)
+    // The grace is over; another link is made while the old one is half closed.
+    await lab.events.waitForLosses(1)
+    try await lab.addLinks()
+    try lab.kernel.send(.write, at: 0, new)
+    try await lab.server.wait { $0.halfClosed == 1 }
+    #expect(!lab.kernel.hasReply)
+    lab.server.finishHeld()
+    for _ in 0..<3 { #expect(try lab.kernel.receive().error == nil) }
+    #expect(try lab.kernel.ask(.read, at: 0, length: 4096).data == new)
+    try await lab.server.wait { $0.closed == 1 }
+    #expect(lab.events.all.losses == [.shuttingDown])
+    #expect(lab.relay.snapshot().linksLost == 1)
+    await lab.end()
+  }
+
+  @Test("silence ends when the server answers in time again, and a later one is told too")
+  func silenceEnds() async throws {
+    let lab = try await RelayLab.attached(RelaySettings(requestTimeout: .seconds(1)))
+    for round in 1...2 {
+      lab.server.behave { $0.treat = { _ in .hold } }
+      try lab.kernel.send(.write, at: 0, pattern(512, round))
+      await lab.events.wait { $0.count(where: { $0 == .silent(1) }) == round }
+      lab.server.behave { $0.treat = { _ in .serve } }
+      lab.server.finishHeld()
+      #expect(try lab.kernel.receive().error == nil)
+      await lab.events.wait { $0.count(where: { $0 == .speaking(1) }) == round }
+    }
+    #expect(lab.events.all.losses.isEmpty)
+    await lab.end()
+  }
+
   @Test("servers change under load, and no request fails")
   func replaceAll() async throws {
     let lab = try await RelayLab.attached(links: 2)
