@@ -10,10 +10,15 @@ extension RelayEngine {
     kernel.isOpen && ledger.acceptsRequests && !kernel.hasUnparsed && !isShortOfMemory
   }
 
-  /// What is held may be as large as the log and 64 MiB of requests under way; one request is always taken.
+  /// What is under way may be as large as the log and 64 MiB of requests; one request is always taken. While I/O is held,
+  /// no more than the segment in use is filled: a server that is gone makes all its devices wait at once, and what is
+  /// not read waits in the kernel, where it has its memory already.
   var isShortOfMemory: Bool {
-    segments.used > granted + (64 << 20) && ledger.unanswered > 0
+    guard ledger.unanswered > 0 else { return false }
+    return segments.used > (ledger.holdsIO ? min(max(usedWhenHeld, SegmentPool.usualSize), memoryLimit) : memoryLimit)
   }
+
+  private var memoryLimit: Int { granted + (64 << 20) }
 
   mutating func receiveFromKernel() {
     guard kernel.isOpen else { return }
@@ -61,7 +66,7 @@ extension RelayEngine {
   /// Takes another segment, into which the beginning of the request at hand is copied.
   private mutating func changeSegment() -> Bool {
     guard let segment = segments.take(atLeast: kernel.needed) else {
-      endKernel(disconnectRequested: false, problem: "no memory for a request of \(kernel.needed) bytes")
+      kernel.restsUntil = now + RelayEngine.memoryPause
       return false
     }
     let count = kernel.filled - kernel.parsed
@@ -128,9 +133,6 @@ extension RelayEngine {
       segments.retain(kernel.segment)
       payload = PayloadLocation(
         segment: kernel.segment, offset: Int32(truncatingIfNeeded: kernel.parsed + Wire.requestSize))
-    }
-    if request.command == .read || request.command == .write, request.length > smallestPayload {
-      counters.add(to: .split)
     }
     ledger.accept(request, payload: payload, now: now)
     kernel.parsed += kernel.needed

@@ -65,19 +65,19 @@ extension RelayEngine {
     linksChanged()
   }
 
-  private mutating func linksChanged() {
-    smallestPayload = .max
-    var count = 0
-    for link in links where link.pointee.standing == .up {
-      smallestPayload = min(smallestPayload, link.pointee.server.maximumPayload)
-      count += 1
-    }
-    counters.set(.links, count)
-    if count == 0, lastLink > 0, heldSince == 0 { heldSince = now }
-    if count > 0, heldSince != 0 {
+  private func linksChanged() { counters.set(.links, upCount) }
+
+  /// I/O waits from the loss of the last link until the log is sent again, and what a server still holds is fenced off.
+  mutating func noteHolding() {
+    guard lastLink > 0, ledger.holdsIO else {
+      guard heldSince != 0 else { return }
       counters.add(now - heldSince, to: .held)
       heldSince = 0
+      return
     }
+    guard heldSince == 0 else { return }
+    heldSince = now
+    usedWhenHeld = segments.used
   }
 
   /// The server said NBD_ESHUTDOWN: the ledger sends nothing more on it.
@@ -104,7 +104,6 @@ extension RelayEngine {
     link.pointee.output.clear(segments)
     link.pointee.isBlocked = false
     link.pointee.transport?.finishSending()
-    linksChanged()
   }
 
   /// Closes the links whose writes are all answered, or that have no more time to answer them. Their reads are asked

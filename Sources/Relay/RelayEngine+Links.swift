@@ -82,7 +82,10 @@ extension RelayEngine {
   private mutating func receive(_ link: UnsafeMutablePointer<ServerLink>) {
     guard let transport = link.pointee.transport else { return }
     hasIdleMemory = true
-    guard let room = link.pointee.input.prepare() else { return lose(link, .failed(ENOMEM)) }
+    guard let room = link.pointee.input.prepare() else {
+      link.pointee.restsUntil = now + RelayEngine.memoryPause
+      return
+    }
     switch transport.receive(into: room) {
     case .moved(let count):
       link.pointee.input.received(count)

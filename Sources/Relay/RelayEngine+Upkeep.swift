@@ -20,7 +20,14 @@ extension RelayEngine {
       borrowed = 0
     }
     self.settings = settings
+    giveBack(allBut: max(settings.unflushedLimit - RelayEngine.ownAllowance, 0))
     applyLimits()
+  }
+
+  private mutating func giveBack(allBut kept: Int) {
+    guard borrowed > kept else { return }
+    settings.budget.giveBack(borrowed - kept)
+    borrowed = kept
   }
 
   /// Takes more of the budget when the log has filled a quarter of what there is: before a flush is needed.
@@ -43,7 +50,7 @@ extension RelayEngine {
   mutating func tick() {
     nextTick = now + tickInterval
     ledger.tick(now: now)
-    if heldSince != 0 {
+    if heldSince != 0, now > heldSince {
       counters.add(now - heldSince, to: .held)
       heldSince = now
     }
@@ -60,9 +67,7 @@ extension RelayEngine {
 
   private mutating func returnBudget() {
     guard borrowed > 0, ledger.unflushed.bytes < granted / 16 else { return }
-    let kept = borrowed / 2 < RelayEngine.ownAllowance ? 0 : borrowed / 2
-    settings.budget.giveBack(borrowed - kept)
-    borrowed = kept
+    giveBack(allBut: borrowed / 2 < RelayEngine.ownAllowance ? 0 : borrowed / 2)
     applyLimits()
   }
 

@@ -20,9 +20,6 @@ struct RelayEngine: ~Copyable {
   var kernel = KernelSide()
   var links: [UnsafeMutablePointer<ServerLink>] = []
   var lastLink: LinkID = 0
-  /// Of the links that are up, the smallest; what is longer goes out in parts.
-  var smallestPayload = UInt32.max
-
   /// How long a socket rests for which the system had no memory, in nanoseconds.
   static let memoryPause: UInt64 = 10_000_000
 
@@ -34,8 +31,10 @@ struct RelayEngine: ~Copyable {
   var polled = PollSet()
 
   var change = ServerChange.none
-  /// Since when there has been no link; 0: there is one, or there never was.
+  /// Since when I/O has been held; 0: it flows, or there never was a link.
   var heldSince: UInt64 = 0
+  /// In bytes, of the segments, at that time.
+  var usedWhenHeld = 0
   /// In bytes, of the budget.
   var borrowed = 0
   /// Links that are ending or leaving.
@@ -116,6 +115,7 @@ struct RelayEngine: ~Copyable {
     endLinks()
     finishChange()
     borrow()
+    noteHolding()
     publish()
   }
 
@@ -148,6 +148,7 @@ struct RelayEngine: ~Copyable {
   func publish() {
     let unflushed = ledger.unflushed
     counters.set(.queueDepth, kernel.pending.count)
+    counters.set(.split, ledger.splitCount)
     counters.set(.unflushedEntries, unflushed.entries)
     counters.set(.unflushedBytes, unflushed.bytes)
   }

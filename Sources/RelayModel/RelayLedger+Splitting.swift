@@ -34,6 +34,7 @@ extension RelayLedger {
   /// The next part of a request of the kernel.
   private mutating func makePart(of parent: SlotIndex, _ link: Link) -> SlotIndex {
     let cursor = slots[parent].cursor
+    if slots[parent].sentTime == 0 { splitCount += 1 }
     let length = partLength(at: slots[parent].offset &+ UInt64(cursor), slots[parent].length - cursor, link)
     let part = makePiece(.part, of: parent, length)
     if slots[parent].cursor == slots[parent].length {

@@ -51,6 +51,8 @@ package struct RelayLedger: ~Copyable {
   var partsOut = 0
   /// Requests of the kernel that are unanswered.
   var taken = 0
+  /// Requests of the kernel that went out in parts.
+  package internal(set) var splitCount = 0
 
   var flushing = Flushing()
   /// Kept writes that are in flight again.
@@ -106,6 +108,14 @@ package struct RelayLedger: ~Copyable {
 
   /// Taken from the kernel and unanswered.
   package var unanswered: Int { taken }
+
+  /// Requests wait for a server, or for what has to be sent to it before them.
+  package var holdsIO: Bool {
+    switch phase {
+    case .holding, .replaying: true
+    case .flowing, .givenUp: false
+    }
+  }
 
   // Small moves that all parts of the ledger share.
 

@@ -168,6 +168,44 @@ struct KernelSideTests {
     await lab.end()
   }
 
+  @Test("while I/O is held little is taken from the kernel, and all of it goes on with the next server")
+  func heldMemory() async throws {
+    let lab = try await RelayLab.attached(size: 32 << 20)
+    lab.server.crash()
+    await lab.events.waitForLosses(1)
+    var patience = timeval(tv_sec: 0, tv_usec: 300_000)
+    let number = lab.kernel.socket.number
+    setsockopt(number, SOL_SOCKET, SO_SNDTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+    // The kernel's own queue has room for as much, and no device holds it twice.
+    var sent = 0
+    var count = 0
+    let image = pattern(131_072, 1)
+    var rest: ArraySlice<UInt8> = []
+    while count < 200 {
+      let request = Request(.write, cookie: UInt64(count), offset: UInt64(count) * 131_072, length: 131_072)
+      lab.kernel.expect(request)
+      rest = (request.bytes + image)[...]
+      while !rest.isEmpty {
+        let taken = rest.withUnsafeBytes { Glibc.send(number, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        guard taken > 0 else { break }
+        rest = rest.dropFirst(taken)
+        sent += taken
+      }
+      count += 1
+      guard rest.isEmpty else { break }
+    }
+    #expect(!rest.isEmpty && sent < 6 << 20)
+    patience.tv_sec = 20
+    setsockopt(number, SOL_SOCKET, SO_SNDTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+    try await lab.restartServer()
+    try lab.kernel.sendBytes(Array(rest))
+    while !lab.kernel.outstanding.isEmpty { #expect(try lab.kernel.receive().error == nil) }
+    let written = try lab.kernel.ask(.read, at: UInt64(count - 1) * 131_072, length: 131_072).data
+    let isRight = written == image
+    #expect(isRight)
+    await lab.end()
+  }
+
   @Test("the log stays within its limit by flushes of our own, and without a limit nothing is kept")
   func logLimit() async throws {
     let lab = try await RelayLab.attached(size: 4 << 20, RelaySettings(unflushedLimit: 1 << 20))
