@@ -39,12 +39,16 @@ package protocol RelayTransport: AnyObject, Sendable {
   /// What is to be said of an end that is no system call's: the session's, where there is one.
   var reason: String? { get }
 
+  /// Gives back memory that has not been needed since the last call, once a second. Whether there is more to give back.
+  func trimMemory() -> Bool
+
   /// No byte is sent any more, those of the peer still come: shutdown(2) with SHUT_WR, TLS with its goodbye before it.
   func finishSending()
 }
 
 extension RelayTransport {
   package var reason: String? { nil }
+  package func trimMemory() -> Bool { false }
 }
 
 /// A link as the relay takes it: a stream, and what its server said of itself.

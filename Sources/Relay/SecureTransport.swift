@@ -72,6 +72,8 @@ package final class SecureTransport: RelayTransport {
     do { return try session.flush() ? .moved(0) : blocked } catch { return ended(error) }
   }
 
+  package func trimMemory() -> Bool { session.trimMemory() }
+
   package func finishSending() {
     session.close()
     _ = shutdown(descriptor, Int32(SHUT_WR))

@@ -43,6 +43,8 @@ package final class TLSSession: @unchecked Sendable {
 
   /// Room for a record of the largest size in TLS 1.2, and for a KeyUpdate.
   private static let recordRoom = (16 << 10) + 4096
+  /// Records under one key, which is then updated: fewer than AES-GCM allows (RFC 8446, section 5.5).
+  static let recordsOfKey = 1 << 24
   /// The most records without data, and warnings, that one call listens to.
   private static let maximumAsides = 16
 
@@ -53,6 +55,8 @@ package final class TLSSession: @unchecked Sendable {
   let priorities: String?
   private let isForKernel: Bool
   var state = State.handshaking
+  /// How many more records this key is for, in TLS 1.3.
+  var recordsLeft = TLSSession.recordsOfKey
   /// The server has sent data, so that it has accepted us.
   private(set) var hasReceived = false
   // GnuTLS keeps the pointers.
@@ -223,9 +227,19 @@ package final class TLSSession: @unchecked Sendable {
       let result = gnutls_record_send(session, base + count, bytes.count - count)
       if result <= 0 { throw fail(Int32(clamping: result)) }
       count += result
+      recordsLeft -= 1
+      if recordsLeft <= 0 { try updateKeys() }
     }
     if !more { _ = try flush() }
     return count > 0 ? .count(count) : .wouldBlock
+  }
+
+  /// New keys for both directions, as the peer is asked for its own; TLS 1.2 has no such thing. There is room for it.
+  private func updateKeys() throws(TLSError) {
+    recordsLeft = Self.recordsOfKey
+    guard gnutls_protocol_get_version(session) == GNUTLS_TLS1_3 else { return }
+    let code = gnutls_session_key_update(session, UInt32(GNUTLS_KU_PEER))
+    if code != GNUTLS_E_SUCCESS { throw fail(code) }
   }
 
   /// Sends ciphertext that waits; whether all of it has gone.
@@ -239,6 +253,10 @@ package final class TLSSession: @unchecked Sendable {
     }
     return !transport.hasOutgoing
   }
+
+  /// Gives back the memory of buffers that nothing has passed since the last call. Whether there is something left to
+  /// give back later.
+  package func trimMemory() -> Bool { transport.trimMemory() }
 
   /// What would block does so for want of memory, and the socket counts as ready all the while: try again later.
   package var isShortOfMemory: Bool { transport.isShortOfMemory }

@@ -107,6 +107,11 @@ final class TLSTransport {
     outgoing.removeAll()
   }
 
+  func trimMemory() -> Bool {
+    let isIncomingUsed = incoming.trim()
+    return outgoing.trim() || isIncomingUsed
+  }
+
   private func isPassing(_ code: Int32) -> Bool {
     isShortOfMemory = code == ENOBUFS || code == ENOMEM
     return isShortOfMemory || code == EAGAIN
@@ -126,16 +131,39 @@ final class TLSTransport {
 
 /// A queue of bytes in one allocation.
 private struct CiphertextBuffer: ~Copyable {
+  /// MADV_DONTNEED_LOCKED (asm-generic/mman-common.h, since Linux 5.18): also where the process has locked its memory.
+  private static let dontNeedLocked: Int32 = 24
+
   private let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: TLSTransport.capacity, alignment: 4096)
   private var start = 0
   private var end = 0
+  private var wasUsed = false
+  private var isTouched = false
 
   deinit { storage.deallocate() }
 
   var count: Int { end - start }
   var room: Int { storage.count - count }
 
+  /// Lets go of pages that have not been needed since the last call. Whether there are more to let go of.
+  mutating func trim() -> Bool {
+    guard isTouched else { return false }
+    if wasUsed || count > 0 {
+      wasUsed = false
+      return true
+    }
+    isTouched = madvise(storage.baseAddress, storage.count, Self.dontNeedLocked) != 0
+    // Where the kernel can't, it is not asked every second.
+    return false
+  }
+
+  private mutating func use() {
+    wasUsed = true
+    isTouched = true
+  }
+
   mutating func put(_ bytes: UnsafeRawBufferPointer) -> Int {
+    use()
     let taken = min(bytes.count, room)
     if storage.count - end < taken { moveToFront() }
     UnsafeMutableRawBufferPointer(rebasing: storage[end..<end + taken]).copyMemory(
@@ -153,6 +181,7 @@ private struct CiphertextBuffer: ~Copyable {
 
   /// `read` puts bytes in and returns how many, or -1. The buffer must be empty.
   mutating func fill(_ read: (UnsafeMutableRawBufferPointer) -> Int) -> Int {
+    use()
     let count = read(storage)
     start = 0
     end = min(max(0, count), storage.count)

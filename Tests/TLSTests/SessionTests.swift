@@ -85,6 +85,67 @@ struct SessionTests {
     #expect(try client.sendBytes(piece) == .count(piece.count))
   }
 
+  @Test("keys that have served long enough are updated in both directions, and a server's update is followed")
+  func keyUpdate() throws {
+    let client = try makeClient()
+    let server = try makeServer()
+    try shakeHands(client, server.session)
+    func talk() throws {
+      for number in 0..<4 as Range<UInt8> {
+        #expect(try client.sendBytes([number, 1]) == .count(2))
+        carry(client, to: server.session)
+        #expect(try server.session.receiveBytes() == [number, 1])
+        #expect(try server.session.sendBytes([number, 2]) == .count(2))
+        carry(server.session, to: client)
+        #expect(try client.receiveBytes() == [number, 2])
+      }
+    }
+    let first = try keys(of: client)
+    client.recordsLeft = 2
+    try talk()
+    let second = try keys(of: client)
+    #expect(first[0] != second[0] && first[1] != second[1])
+    #expect(client.recordsLeft == TLSSession.recordsOfKey - 2)
+    try check(gnutls_session_key_update(server.session.session, UInt32(GNUTLS_KU_PEER)))
+    carry(server.session, to: client)
+    try talk()
+    let third = try keys(of: client)
+    #expect(second[0] != third[0] && second[1] != third[1])
+  }
+
+  /// Of both directions.
+  private func keys(of client: TLSSession) throws -> [[UInt8]] {
+    try [true, false].map { isReceiving in
+      try RecordKeys(client.session, isReceiving: isReceiving).info.withBytes { Array($0) }
+    }
+  }
+
+  @Test("TLS 1.2 has no such update, and goes on")
+  func noKeyUpdate() throws {
+    let client = try makeClient()
+    let server = try makeServer(priorities: "NORMAL:-VERS-ALL:+VERS-TLS1.2")
+    try shakeHands(client, server.session)
+    client.recordsLeft = 1
+    for _ in 0..<2 { #expect(try client.sendBytes([1]) == .count(1)) }
+    carry(client, to: server.session)
+    #expect(try server.session.receiveBytes() == [1, 1])
+  }
+
+  @Test("memory of buffers through which nothing has passed is given back, and they work on")
+  func trimmed() throws {
+    let client = try makeClient()
+    let server = try makeServer()
+    try shakeHands(client, server.session)
+    for number in 0..<2 as Range<UInt8> {
+      _ = try client.sendBytes([number])
+      #expect(client.trimMemory())
+      #expect(client.trimMemory(), "bytes wait in it")
+      carry(client, to: server.session)
+      while client.trimMemory() {}
+      #expect(try server.session.receiveBytes() == [number])
+    }
+  }
+
   @Test("the end is one, with a goodbye and without")
   func ends() throws {
     for hasGoodbye in [true, false] {
