@@ -60,5 +60,10 @@ static inline int k_gettid(void) { return (int)syscall(SYS_gettid); }
 static inline unsigned k_major(unsigned long long device) { return major(device); }
 static inline unsigned k_minor(unsigned long long device) { return minor(device); }
 
+int pipe2(int ends[2], int flags);
+ssize_t splice(int from, off_t *from_offset, int to, off_t *to_offset, size_t count, unsigned flags);
+// fcntl.h has them under _GNU_SOURCE only; include/uapi/linux/fcntl.h, include/linux/splice.h.
+static const int K_F_SETPIPE_SZ = 1024 + 7;
+static const unsigned K_SPLICE_F_MOVE = 1, K_SPLICE_F_NONBLOCK = 2;
 int pthread_setname_np(pthread_t thread, const char *name);
 int syncfs(int fd);

@@ -41,7 +41,14 @@ struct KernelSide: ~Copyable {
   /// Of those, complete and in `output`.
   private var sending: [UnsafeMutableRawBufferPointer] = []
 
+  /// Links whose pipes hold a reply, in the order in which they go.
+  var passages: [UnsafeMutablePointer<ServerLink>] = []
+  /// The header of the first of them has gone, so that nothing else may go before the rest of it.
+  var isPassing = false
+
   var isOpen: Bool { descriptor >= 0 }
+  /// Something is to be sent.
+  var hasOutput: Bool { !output.isEmpty || !passages.isEmpty }
   /// For one more answer, or two parts of a reply.
   var hasRoom: Bool { output.room >= 2 && answerCount < KernelSide.answerCapacity }
 
@@ -93,6 +100,22 @@ struct KernelSide: ~Copyable {
     if output.isEmpty { clearOutput() }
   }
 
+  /// In front of what comes from a pipe. A header is sent whole or not at all.
+  mutating func sendHeader(cookie: UInt64) -> Transfer {
+    withUnsafeTemporaryAllocation(byteCount: Wire.replySize, alignment: 8) { header in
+      guard let base = header.baseAddress else { return .noMemory }
+      Wire.writeReply(cookie: cookie, error: 0, at: base)
+      let sent = withUnsafePointer(to: iovec(iov_base: base, iov_len: Wire.replySize)) {
+        StreamSocket.send(descriptor, UnsafeBufferPointer(start: $0, count: 1))
+      }
+      if case .moved(let count) = sent {
+        guard count == Wire.replySize else { return .ended(EPROTO) }
+        isPassing = true
+      }
+      return sent
+    }
+  }
+
   private mutating func clearOutput() {
     output.clear()
     answerCount = 0
@@ -107,6 +130,8 @@ struct KernelSide: ~Copyable {
     descriptor = -1
     leaveSegment(segments)
     clearOutput()
+    passages.removeAll(keepingCapacity: true)
+    isPassing = false
     for memory in assemblies.values { MappedMemory.unmap(memory) }
     assemblies.removeAll(keepingCapacity: true)
     pending.removeAll()

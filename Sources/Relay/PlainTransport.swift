@@ -20,6 +20,7 @@ package final class PlainTransport: RelayTransport {
     StreamSocket.send(descriptor, parts)
   }
 
+  package var isPlain: Bool { true }
   package var hasBufferedInput: Bool { false }
   package var wantsToWrite: Bool { false }
   package func flushOutput() -> Transfer { .moved(0) }

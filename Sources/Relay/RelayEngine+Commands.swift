@@ -88,7 +88,7 @@ extension RelayEngine {
     switch change {
     case .none, .drained: break
     case .draining(let deadline, let caller):
-      if ledger.isDrained && kernel.output.isEmpty {
+      if ledger.isDrained && !kernel.hasOutput {
         change = .drained
         // Before the caller knows of it the counters do.
         publish()
@@ -99,7 +99,7 @@ extension RelayEngine {
         caller.resume(returning: false)
       }
     case .replacing(let added, let deadline, let caller):
-      let isReady = ledger.isDrained && kernel.output.isEmpty
+      let isReady = ledger.isDrained && !kernel.hasOutput
       if isReady || !links.contains(where: { $0.pointee.standing == .up }) {
         change = .none
         // First the old ones go, so that the ledger knows no server whose cache could be another; the log is empty.

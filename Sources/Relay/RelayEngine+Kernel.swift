@@ -161,13 +161,12 @@ extension RelayEngine {
   }
 
   mutating func sendToKernel() {
-    guard !kernel.output.isEmpty, kernel.restsUntil <= now else { return }
+    guard kernel.hasOutput, kernel.restsUntil <= now else { return }
     // Before the kernel knows of an answer the counters do.
     publish()
-    while !kernel.output.isEmpty {
-      let rest = kernel.output.rest
-      switch StreamSocket.send(kernel.descriptor, rest) {
-      case .moved(let count): kernel.sent(count)
+    while let transfer = sendNextToKernel() {
+      switch transfer {
+      case .moved: break
       case .wouldBlock: return
       case .noMemory:
         kernel.restsUntil = now + RelayEngine.memoryPause
@@ -176,6 +175,17 @@ extension RelayEngine {
       }
     }
     settleDebts()
+  }
+
+  /// `nil` when nothing is left.
+  private mutating func sendNextToKernel() -> Transfer? {
+    if !kernel.output.isEmpty, !kernel.isPassing {
+      let sent = StreamSocket.send(kernel.descriptor, kernel.output.rest)
+      if case .moved(let count) = sent { kernel.sent(count) }
+      return sent
+    }
+    guard let link = kernel.passages.first else { return nil }
+    return sendPassage(link) ?? .moved(0)
   }
 
   /// The kernel's socket is of no use any more. What is in flight is tracked, and the log is kept.

@@ -61,6 +61,10 @@ extension RelayEngine {
     link.pointee.descriptor = -1
     link.pointee.hasMoreInput = false
     link.pointee.hasUnparsed = false
+    if case .filling = link.pointee.passage {
+      link.pointee.passage = .none
+      link.pointee.pipe.close()
+    }
     ledger.linkLost(link.pointee.id, now: now)
     linksChanged()
   }
@@ -145,9 +149,15 @@ extension RelayEngine {
     }
   }
 
-  /// All that was on its way to the kernel has been sent.
+  /// All that was on its way to the kernel has been sent, or is of no use any more.
   mutating func settleDebts() {
-    for link in links { link.pointee.owesKernel = false }
+    for link in links {
+      link.pointee.owesKernel = false
+      if case .full = link.pointee.passage {
+        link.pointee.passage = .none
+        link.pointee.pipe.close()
+      }
+    }
   }
 
   /// Frees the links whose last replies have reached the kernel.

@@ -77,15 +77,24 @@ extension RelayEngine {
     guard !link.pointee.owesKernel, link.pointee.restsUntil <= now else { return }
     guard link.pointee.hasMoreInput || polled.isReadable(link.pointee.pollIndex) else { return }
     receive(link)
+    // Each long reply is on its way to the kernel before the next is read; other sockets have their turns between.
+    var passages = 0
+    while case .full = link.pointee.passage, passages < RelayEngine.passagesInTurn {
+      sendToKernel()
+      guard !link.pointee.owesKernel, expectsPassage(link) else { break }
+      passages += 1
+      receive(link)
+    }
   }
 
   private mutating func receive(_ link: UnsafeMutablePointer<ServerLink>) {
-    guard let transport = link.pointee.transport else { return }
     hasIdleMemory = true
-    guard let room = link.pointee.input.prepare() else {
+    guard fillPipe(link), !link.pointee.owesKernel, let transport = link.pointee.transport else { return }
+    guard var room = link.pointee.input.prepare() else {
       link.pointee.restsUntil = now + RelayEngine.memoryPause
       return
     }
+    if expectsPassage(link) { room = UnsafeMutableRawBufferPointer(rebasing: room[..<Wire.replySize]) }
     switch transport.receive(into: room) {
     case .moved(let count):
       link.pointee.input.received(count)
@@ -119,6 +128,12 @@ extension RelayEngine {
       }
       let size = Wire.replySize + (error == 0 ? Int(expected.payloadLength) : 0)
       guard link.pointee.input.count >= size else {
+        if link.pointee.input.count == Wire.replySize, isPassable(link, expected) {
+          link.pointee.input.consume(Wire.replySize)
+          let length = Int(expected.payloadLength)
+          link.pointee.passage = .filling(cookie: cookie, length: length, left: length)
+          return fillPipe(link)
+        }
         link.pointee.input.need(size)
         return true
       }

@@ -83,6 +83,7 @@ extension RelayEngine {
     var memory = segments.mapped
     for link in links {
       if link.pointee.owesKernel || link.pointee.input.trim() { hasIdleMemory = true }
+      if link.pointee.pipe.trim() { hasIdleMemory = true }
       if let transport = link.pointee.transport, transport.trimMemory() { hasIdleMemory = true }
       memory += link.pointee.input.mapped
     }

@@ -81,7 +81,7 @@ struct RelayEngine: ~Copyable {
     var canSleep = kernelRests || !kernel.mayHaveMore
     polled.begin(mailbox: mailbox.descriptor)
     polled.setKernel(
-      kernel.descriptor, reads: !kernelRests && mayReadKernel, writes: !kernelRests && !kernel.output.isEmpty)
+      kernel.descriptor, reads: !kernelRests && mayReadKernel, writes: !kernelRests && kernel.hasOutput)
     for link in links {
       let rests = link.pointee.restsUntil > now
       // Replies that wait for room towards the kernel wait for the kernel, whatever else comes on the link.

@@ -27,6 +27,9 @@ package protocol RelayTransport: AnyObject, Sendable {
   /// has answered as moved is the transport's to deliver. After `wouldBlock` and `noMemory` the same bytes are offered again.
   func send(_ parts: UnsafeBufferPointer<iovec>) -> Transfer
 
+  /// Whether the bytes on the socket are the protocol's own, so that they may be taken from it past `receive`.
+  var isPlain: Bool { get }
+
   /// Whether `receive` has bytes that poll(2) does not see: decrypted, or read ahead.
   var hasBufferedInput: Bool { get }
 
@@ -47,6 +50,7 @@ package protocol RelayTransport: AnyObject, Sendable {
 }
 
 extension RelayTransport {
+  package var isPlain: Bool { false }
   package var reason: String? { nil }
   package func trimMemory() -> Bool { false }
 }

@@ -39,12 +39,17 @@ struct ServerLink {
   /// Complete replies wait in `input` for room towards the kernel.
   var hasUnparsed = false
 
+  /// Long replies may go through the pipe.
+  var passes: Bool
+  var pipe = ReplyPipe()
+  var passage = Passage.none
+
   var output = LinkOutput()
   /// As the ledger was told.
   var isWritable = true
   /// The socket took less than it was given: it is tried again when poll(2) says so.
   var isBlocked = false
-  /// Replies in `input` are on their way to the kernel: they must stay where they are.
+  /// Replies in `input` or `pipe` are on their way to the kernel: they must stay where they are.
   var owesKernel = false
   /// The system had no memory for it: until then (monotonic nanoseconds) nothing is tried.
   var restsUntil: UInt64 = 0
@@ -57,6 +62,7 @@ struct ServerLink {
     transport = link.transport
     descriptor = link.transport.descriptor
     hasMoreInput = link.transport.hasBufferedInput
+    passes = link.transport.isPlain
   }
 
   /// Lets go of everything. `segments` get their references back.
@@ -64,6 +70,7 @@ struct ServerLink {
     output.clear(segments)
     output.free()
     input.free()
+    pipe.close()
     transport = nil
   }
 }

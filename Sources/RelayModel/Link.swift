@@ -24,6 +24,8 @@ struct Link {
   var inFlight = SlotList()
   /// Payload of what is in flight, both ways, in bytes.
   var bytes = 0
+  /// READs in flight of at least `RelayLedger.longRead` bytes.
+  var longReads = 0
   /// Writes, trims and zeroes in flight.
   var modifying = 0
   /// Of those, answered with NBD_ESHUTDOWN: they stay until the link is lost.

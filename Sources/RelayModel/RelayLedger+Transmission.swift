@@ -68,6 +68,7 @@ extension RelayLedger {
     let payload = kind.isWrite ? slots[index].payload : nil
     if kind.carriesPayload { links[link].bytes += Int(slots[index].length) }
     if kind.isModifying { links[link].modifying += 1 }
+    if kind.isRead, slots[index].length >= RelayLedger.longRead { links[link].longReads += 1 }
     return Transmission(
       link: links[link].id, cookie: slots.cookie(of: index), command: kind.command, flags: slots[index].flags,
       offset: slots[index].offset, length: slots[index].length, payload: payload, isWhole: isWhole && payload != nil)
@@ -79,6 +80,7 @@ extension RelayLedger {
     let kind = slots[index].kind
     if kind.carriesPayload { links[link].bytes -= Int(slots[index].length) }
     if kind.isModifying { links[link].modifying -= 1 }
+    if kind.isRead, slots[index].length >= RelayLedger.longRead { links[link].longReads -= 1 }
     if slots[index].error != 0 {
       slots[index].error = 0
       links[link].turnedAway -= 1
