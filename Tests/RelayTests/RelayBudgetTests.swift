@@ -34,4 +34,36 @@ struct RelayBudgetTests {
     await lab.end()
     #expect(budget.inUse == 0)
   }
+
+  @Test("a relay borrows for its unflushed writes, and gives all back once they are flushed", .timeLimit(.minutes(2)))
+  func borrowed() async throws {
+    let budget = RelayBudget(bytes: 64 << 20)
+    let lab = try await RelayLab.attached(
+      size: 8 << 20, RelaySettings(unflushedLimit: 64 << 20, budget: budget))
+    for index in 0..<48 {
+      #expect(try lab.kernel.ask(.write, at: UInt64(index) << 16, pattern(1 << 16, index)).error == nil)
+    }
+    // 3 MiB are more than a relay may keep of its own.
+    #expect(budget.inUse > 0)
+    #expect(try lab.kernel.ask(.flush).error == nil)
+    // A part is given back each second, and in the end all.
+    let deadline = ContinuousClock.now + .seconds(30)
+    while budget.inUse > 0, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(50)) }
+    #expect(budget.inUse == 0)
+    await lab.end()
+    #expect(budget.inUse == 0)
+  }
+
+  @Test("a relay that ends gives back what it has borrowed")
+  func borrowedAtTheEnd() async throws {
+    let budget = RelayBudget(bytes: 64 << 20)
+    let lab = try await RelayLab.attached(
+      size: 8 << 20, RelaySettings(unflushedLimit: 64 << 20, budget: budget))
+    for index in 0..<32 {
+      #expect(try lab.kernel.ask(.write, at: UInt64(index) << 16, pattern(1 << 16, index)).error == nil)
+    }
+    #expect(budget.inUse > 0)
+    await lab.end()
+    #expect(budget.inUse == 0)
+  }
 }
