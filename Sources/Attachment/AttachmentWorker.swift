@@ -355,6 +355,10 @@ package actor AttachmentWorker {
       earlyLoss = (generation, loss)
       return
     }
+    // Nothing that is reported changes by it.
+    if let device, device.hasAnswered {
+      for effect in lifecycle.handle(.answered(generation)) { perform(effect) }
+    }
     handle(
       .linksLost(
         generation, remaining: loss.remaining, holdsIO: loss.holdsIO,
@@ -373,7 +377,7 @@ package actor AttachmentWorker {
     case .linksLost(_, _, _, let failure):
       report.failure = failure
       report.losses += 1
-    case .start, .adopted, .stop, .handOver, .renew, .retry, .released, .timerFired: break
+    case .start, .adopted, .stop, .handOver, .renew, .retry, .answered, .released, .timerFired: break
     }
   }
 

@@ -145,6 +145,9 @@ package protocol KernelDevice: AnyObject, Sendable {
   /// Counted since it was first bound; `nil` where nothing counts.
   var statistics: IOStatistics? { get }
 
+  /// A request was answered since it was last without a link, as far as that can be known.
+  var hasAnswered: Bool { get }
+
   /// Links that are up and whose server is silent; see `DeviceNotice.silent`.
   var silentLinks: Int { get }
 
@@ -190,6 +193,7 @@ extension KernelDevice {
   package var datapath: Datapath { .direct }
   package var statistics: IOStatistics? { nil }
   package var silentLinks: Int { 0 }
+  package var hasAnswered: Bool { true }
   package func owns(_ link: Link) -> Bool { sockets.contains { $0 === link.socket } }
   package func tellNotices(to body: @escaping @Sendable (DeviceNotice) -> Void) {}
   package func update(_ spec: AttachmentSpec) {}

@@ -35,6 +35,8 @@ package final class NetlinkDevice: KernelDevice {
     var usualRequest: Int?
     var onLoss: (@Sendable (LinkLoss) -> Void)?
     var silence: SilenceWatch?
+    /// Requests that were answered before it was last given links while it had none.
+    var answeredBefore: UInt64?
 
     var linkCount: Int { links.count + blindLinks }
     var holdsIO: Bool { reconnectTimeout != .zero }
@@ -136,6 +138,12 @@ package final class NetlinkDevice: KernelDevice {
   package var linkCount: Int { state.withLock { $0.linkCount } }
   package var sockets: [OpenFile] { state.withLock { $0.links.map(\.socket) } }
 
+  package var hasAnswered: Bool {
+    let (index, before) = state.withLock { ($0.index, $0.answeredBefore) }
+    guard let index, let before, let now = kernel.registry.sysfs.completedRequests(of: index) else { return true }
+    return now > before
+  }
+
   package func tellLosses(to body: @escaping @Sendable (LinkLoss) -> Void) {
     state.withLock { $0.onLoss = body }
     // One may have been lost while nobody listened.
@@ -151,6 +159,8 @@ package final class NetlinkDevice: KernelDevice {
     let sockets = links.map(\.socket)
     let isNew: Bool
     if let index, isAlive, kernel.isOurs(index, name) {
+      let answered = kernel.registry.sysfs.completedRequests(of: index)
+      state.withLock { state in if state.linkCount == 0 { state.answeredBefore = answered } }
       try await reconfigure(index, sockets, parameters, placement)
       isNew = false
     } else {

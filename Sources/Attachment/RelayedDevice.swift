@@ -23,6 +23,8 @@ package final class RelayedDevice: KernelDevice {
     var lostEarly: [LinkID: RelayEvent.Loss] = [:]
     var newest = LinkID.min
     var silent: Set<LinkID> = []
+    /// Requests that were answered before it was last given links while it had none.
+    var answeredBefore: UInt64 = 0
     /// Of the links.
     var server: ServerURI?
     var onLoss: (@Sendable (LinkLoss) -> Void)?
@@ -58,6 +60,10 @@ package final class RelayedDevice: KernelDevice {
   package var sockets: [OpenFile] { [] }
   package var statistics: IOStatistics? { state.withLock { $0.relay }.map { IOStatistics($0.snapshot()) } }
   package var silentLinks: Int { state.withLock { $0.silent.count } }
+  package var hasAnswered: Bool {
+    let (relay, before) = state.withLock { ($0.relay, $0.answeredBefore) }
+    return relay.map { $0.snapshot().answered > before } ?? false
+  }
 
   package func owns(_ link: Link) -> Bool {
     state.withLock { $0.links.values.contains { $0 === link.socket } }
@@ -139,7 +145,11 @@ package final class RelayedDevice: KernelDevice {
   private func put(_ links: [Link], into relay: Relay, _ placement: LinkPlacement) async throws(Failure) {
     guard let server = links.first?.server else { return }
     let taken = links.map { RelayLink($0) }
-    let old = state.withLock { state in state.links.keys.sorted() }
+    let answered = relay.snapshot().answered
+    let old = state.withLock { state in
+      if state.links.isEmpty { state.answeredBefore = answered }
+      return state.links.keys.sorted()
+    }
     let ids: [LinkID]
     switch placement {
     case .replacingLost where inner.linkCount > 0 || old.isEmpty:

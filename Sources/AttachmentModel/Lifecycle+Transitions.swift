@@ -5,12 +5,13 @@ extension Lifecycle {
     switch event {
     case .start: return connect()
     case .adopted(isAlive: true):
-      become(.attached(Binding(generation: newGeneration(), hasSettled: true)))
+      become(.attached(Binding(generation: newGeneration(), standing: .settled)))
       return []
     case .adopted(isAlive: false):
       let (attempt, effect) = newAttempt(number: 1, previous: nil)
       return [effect] + hold(.trying(attempt))
-    case .stop, .handOver, .renew, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
+    case .stop, .handOver, .renew, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .answered, .released,
+      .timerFired:
       return []
     }
   }
@@ -23,7 +24,8 @@ extension Lifecycle {
       return pause(attempts: attempt.number, failure)
     case .stop: return leave(.trying(attempt), .release)
     case .handOver: return leave(.trying(attempt), .handOver)
-    case .start, .adopted, .renew, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
+    case .start, .adopted, .renew, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .answered, .released,
+      .timerFired:
       return []
     }
   }
@@ -33,19 +35,25 @@ extension Lifecycle {
     case .linksLost(binding.generation, let remaining, let holdsIO, let failure):
       return [.cancelTimer(binding.settleTimer)]
         + lose(binding, remaining: remaining, holdsIO: holdsIO, failure)
+    case .answered(binding.generation):
+      become(.attached(binding.answered))
+      return forgetOutage(binding)
     case .stop:
-      return [.cancelTimer(binding.settleTimer)] + detach()
+      return [.cancelTimer(binding.settleTimer)] + forgetOutage(binding) + detach()
     case .timerFired(binding.settleTimer):
       backoff.reset()
-      become(.attached(Binding(generation: binding.generation, hasSettled: true)))
+      become(.attached(binding.settled))
+      return forgetOutage(binding)
+    case .timerFired(Lifecycle.holdTimer):
+      become(.attached(binding.overdue))
       return []
     case .handOver:
-      return [.cancelTimer(binding.settleTimer)] + letGo()
+      return [.cancelTimer(binding.settleTimer)] + forgetOutage(binding) + letGo()
     case .renew:
       let attempt = Attempt(generation: newGeneration(), number: 1, previous: nil)
       become(.degraded(binding, .trying(attempt)))
       return [.cancelTimer(binding.settleTimer), .renew(attempt.generation)]
-    case .start, .adopted, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
+    case .start, .adopted, .retry, .attemptSucceeded, .attemptFailed, .linksLost, .answered, .released, .timerFired:
       return []
     }
   }
@@ -57,20 +65,30 @@ extension Lifecycle {
         switch repair {
         case .trying(let attempt):
           become(.connecting(attempt))
-          return []
+          return forgetOutage(binding)
         case .pausing(let pause):
-          return [.cancelTimer(pause.timer)] + connect(number: pause.attempts + 1, previous: failure)
+          return [.cancelTimer(pause.timer)] + forgetOutage(binding)
+            + connect(number: pause.attempts + 1, previous: failure)
         }
       }
-      return hold(repair)
+      return hold(repair, after: binding)
+    case .answered(binding.generation):
+      become(.degraded(binding.answered, repair))
+      return forgetOutage(binding)
+    case .timerFired(Lifecycle.holdTimer):
+      become(.degraded(binding.overdue, repair))
+      return []
+    case .attemptSucceeded(let generation):
+      guard case .trying(let attempt) = repair, attempt.generation == generation else { return [] }
+      return bind(generation, binding.standing == .settled ? .new : binding.standing)
     case .attemptFailed(let generation, _) where repair.isRenewal(generation):
       // Nothing was lost: the old links are as good as before.
-      become(.attached(Binding(generation: binding.generation, hasSettled: true)))
-      return []
-    case .linksLost, .start, .adopted, .renew: return []
-    case .stop: return leave(repair, .release)
-    case .handOver: return leave(repair, .handOver)
-    case .retry, .timerFired, .attemptSucceeded, .attemptFailed:
+      become(.attached(binding.settled))
+      return forgetOutage(binding)
+    case .linksLost, .answered, .start, .adopted, .renew: return []
+    case .stop: return forgetOutage(binding) + leave(repair, .release)
+    case .handOver: return forgetOutage(binding) + leave(repair, .handOver)
+    case .retry, .timerFired, .attemptFailed:
       return advance(repair, with: event) { .degraded(binding, $0) }
     case .released: return []
     }
@@ -80,19 +98,15 @@ extension Lifecycle {
     switch event {
     case .stop: return [.cancelTimer(Lifecycle.holdTimer)] + leave(repair, .release)
     case .handOver: return [.cancelTimer(Lifecycle.holdTimer)] + leave(repair, .handOver)
-    case .timerFired(Lifecycle.holdTimer):
-      switch repair {
-      case .trying(let attempt): become(.connecting(attempt))
-      case .pausing(let pause):
-        become(pause.failure.advice == .giveUp ? .failed(pause) : .waiting(pause))
-      }
-      return [.stopHoldingIO]
+    case .timerFired(Lifecycle.holdTimer): return stopHolding(repair)
     case .attemptSucceeded(let generation):
       guard case .trying(let attempt) = repair, attempt.generation == generation else { return [] }
+      // A link alone is no end of the outage: a server may take it only to drop it at the first request.
+      guard reconnectTimeout == nil else { return bind(generation, .returned) }
       return [.cancelTimer(Lifecycle.holdTimer)] + bind(generation)
     case .retry, .timerFired, .attemptFailed:
       return advance(repair, with: event) { .reconnecting($0) }
-    case .start, .adopted, .renew, .linksLost, .released: return []
+    case .start, .adopted, .renew, .linksLost, .answered, .released: return []
     }
   }
 
@@ -106,7 +120,8 @@ extension Lifecycle {
       return [.cancelTimer(pause.timer)] + detach()
     case .handOver:
       return [.cancelTimer(pause.timer)] + letGo()
-    case .start, .adopted, .renew, .attemptSucceeded, .attemptFailed, .linksLost, .released, .timerFired:
+    case .start, .adopted, .renew, .attemptSucceeded, .attemptFailed, .linksLost, .answered, .released,
+      .timerFired:
       return []
     }
   }
@@ -146,28 +161,55 @@ extension Lifecycle {
       (.awaitingRelease, .attemptFailed), (.awaitingHandOver, .attemptSucceeded), (.awaitingHandOver, .attemptFailed),
       // Whoever hands over ends.
       (.awaitingHandOver, .start), (.awaitingHandOver, .stop), (.awaitingHandOver, .handOver), (_, .adopted),
-      (_, .renew), (_, .retry), (_, .linksLost), (_, .timerFired):
+      (_, .renew), (_, .retry), (_, .linksLost), (_, .answered), (_, .timerFired):
       return []
     }
   }
 
-  /// The one timer of the reconnect-timeout: it spans all attempts of one outage, so it has no generation of its own.
+  /// The one timer of the reconnect-timeout: it spans all attempts of one outage, so it has no generation of its own. It
+  /// goes on with links that were made since, until they have settled or carried I/O.
   package static let holdTimer = Timer(purpose: .reconnectTimeout, generation: 0)
 
   private mutating func lose(_ binding: Binding, remaining: Int, holdsIO: Bool, _ failure: Failure) -> [Effect] {
     // After a link that lasted the first try is at once; after one that did not, the back-off goes on.
     let limit = remaining > 0 || holdsIO ? Lifecycle.longestPauseWhileHolding : nil
-    let (repair, effect) = beginRepair(atOnce: binding.hasSettled, failure, limit: limit)
+    let (repair, effect) = beginRepair(atOnce: binding.standing == .settled, failure, limit: limit)
     if remaining > 0 {
       become(.degraded(binding, repair))
       return [effect]
     }
-    if holdsIO { return [effect] + hold(repair) }
+    if holdsIO { return [effect] + hold(repair, after: binding) }
+    goOn(repair)
+    return [effect] + forgetOutage(binding)
+  }
+
+  /// The last link is lost, and I/O is held: from now on, or still.
+  private mutating func hold(_ repair: Repair, after binding: Binding) -> [Effect] {
+    switch binding.standing {
+    case .settled, .new: return hold(repair)
+    case .returned:
+      become(.reconnecting(repair))
+      return []
+    case .overdue: return stopHolding(repair)
+    }
+  }
+
+  private mutating func stopHolding(_ repair: Repair) -> [Effect] {
+    goOn(repair)
+    return [.stopHoldingIO]
+  }
+
+  /// Tries on while no I/O is held.
+  private mutating func goOn(_ repair: Repair) {
     switch repair {
     case .trying(let attempt): become(.connecting(attempt))
     case .pausing(let pause): become(pause.failure.advice == .giveUp ? .failed(pause) : .waiting(pause))
     }
-    return [effect]
+  }
+
+  /// The outage that the binding came after is over, or is nobody's matter any more.
+  private func forgetOutage(_ binding: Binding) -> [Effect] {
+    binding.standing == .returned ? [.cancelTimer(Lifecycle.holdTimer)] : []
   }
 
   private mutating func beginRepair(atOnce: Bool, _ failure: Failure, limit: Duration?) -> (Repair, Effect) {
@@ -205,8 +247,6 @@ extension Lifecycle {
   /// One step of a repair, in the state that `wrap` makes of it.
   private mutating func advance(_ repair: Repair, with event: Event, _ wrap: (Repair) -> State) -> [Effect] {
     switch (repair, event) {
-    case (.trying(let attempt), .attemptSucceeded(let generation)) where attempt.generation == generation:
-      return bind(generation)
     case (.trying(let attempt), .attemptFailed(let generation, let failure)) where attempt.generation == generation:
       let (pause, effect) = newPause(attempts: attempt.number, failure, limit: Lifecycle.longestPauseWhileHolding)
       become(wrap(.pausing(pause)))
@@ -221,6 +261,25 @@ extension Lifecycle {
       return [.cancelTimer(pause.timer), effect]
     case (.trying, _), (.pausing, _):
       return []
+    }
+  }
+}
+
+extension Lifecycle.Binding {
+  fileprivate var settled: Lifecycle.Binding { Lifecycle.Binding(generation: generation, standing: .settled) }
+
+  fileprivate var answered: Lifecycle.Binding {
+    switch standing {
+    case .settled, .new: self
+    case .returned, .overdue: Lifecycle.Binding(generation: generation, standing: .new)
+    }
+  }
+
+  /// The reconnect-timeout has passed; of no matter where no outage is left.
+  fileprivate var overdue: Lifecycle.Binding {
+    switch standing {
+    case .settled, .new, .overdue: self
+    case .returned: Lifecycle.Binding(generation: generation, standing: .overdue)
     }
   }
 }

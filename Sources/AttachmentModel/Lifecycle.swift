@@ -41,8 +41,21 @@ package struct Lifecycle: Equatable, Sendable {
   package struct Binding: Equatable, Sendable {
     /// Of the attempt that made its newest link.
     package let generation: Generation
-    /// It has lasted long enough for the next loss to count as the first one.
-    package var hasSettled: Bool
+    package let standing: Standing
+  }
+
+  /// How much a binding can be relied on.
+  package enum Standing: Equatable, Sendable {
+    /// It has lasted long enough for the next loss to count as the first one. Can become: `new`, with newer links.
+    case settled
+    /// It has not yet. Can become: `settled`.
+    case new
+    /// It has not yet, and nothing was answered since the outage that it came after: the reconnect-timeout goes on.
+    /// Can become: `settled`, `new`, `overdue`.
+    case returned
+    /// As `returned`, and the reconnect-timeout has passed: with the next loss I/O is held no longer.
+    /// Can become: `settled`, `new`.
+    case overdue
   }
 
   /// The way back to all links while the device lives on.
@@ -91,6 +104,9 @@ package struct Lifecycle: Equatable, Sendable {
     case attemptFailed(Generation, Failure)
     /// `generation` is that of the attempt that made the links. `holdsIO`: the device lives on and makes I/O wait.
     case linksLost(Generation, remaining: Int, holdsIO: Bool, Failure)
+    /// I/O flows: since the last outage a request was answered. `generation` as for `linksLost`, before which it is to be
+    /// told at the latest.
+    case answered(Generation)
     case released(Generation)
     case timerFired(Timer)
   }
@@ -198,8 +214,8 @@ package struct Lifecycle: Equatable, Sendable {
     return [effect]
   }
 
-  mutating func bind(_ generation: Generation) -> [Effect] {
-    state = .attached(Binding(generation: generation, hasSettled: false))
+  mutating func bind(_ generation: Generation, _ standing: Standing = .new) -> [Effect] {
+    state = .attached(Binding(generation: generation, standing: standing))
     return [.startTimer(Timer(purpose: .settle, generation: generation), Lifecycle.settlingTime)]
   }
 

@@ -17,6 +17,9 @@ package struct RelayStatistics: Equatable, Sendable {
   /// Trims and zeroes.
   package var trims = Requests()
 
+  /// Of all kinds.
+  package var answered: UInt64 { reads.count &+ writes.count &+ flushes.count &+ trims.count }
+
   /// How often a request that the kernel waited for was sent once more.
   package var resent: UInt64 = 0
   /// Acknowledged writes that were sent again, and their payload in bytes.

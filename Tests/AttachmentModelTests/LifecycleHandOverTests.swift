@@ -13,7 +13,7 @@ struct LifecycleHandOverTests {
   @Test("a device with its links is attached at once, and its next loss counts as the first")
   mutating func adopted() throws {
     #expect(world.handle(.adopted(isAlive: true)) == [])
-    #expect(world.state == .attached(Lifecycle.Binding(generation: 1, hasSettled: true)))
+    #expect(world.state == .attached(Lifecycle.Binding(generation: 1, standing: .settled)))
     #expect(world.machine.isBound(1))
     let effects = world.handle(.linksLost(1, remaining: 0, holdsIO: true, .lost))
     let settle = Timer(purpose: .settle, generation: 1)
@@ -28,9 +28,9 @@ struct LifecycleHandOverTests {
       world.handle(.adopted(isAlive: false)) == [.attempt(1), .startTimer(Lifecycle.holdTimer, .seconds(60))])
     #expect(world.state == .reconnecting(.trying(Lifecycle.Attempt(generation: 1, number: 1, previous: nil))))
     #expect(world.state.reported == .reconnecting)
-    let effects = world.handle(.attemptSucceeded(1))
-    #expect(effects.first == .cancelTimer(Lifecycle.holdTimer))
+    world.handle(.attemptSucceeded(1))
     #expect(world.state.reported == .attached)
+    #expect(world.handle(.answered(1)) == [.cancelTimer(Lifecycle.holdTimer)])
     #expect(world.violations == [])
   }
 
@@ -107,7 +107,7 @@ struct LifecycleHandOverTests {
     #expect(world.state.reported == .attached && world.machine.isBound(1))
     #expect(world.handle(.renew) == [])
     world.handle(.attemptSucceeded(2))
-    #expect(world.state == .attached(Lifecycle.Binding(generation: 2, hasSettled: false)))
+    #expect(world.state == .attached(Lifecycle.Binding(generation: 2, standing: .new)))
     #expect(world.violations == [])
   }
 
@@ -117,7 +117,7 @@ struct LifecycleHandOverTests {
     world.handle(.adopted(isAlive: true))
     world.handle(.renew)
     #expect(world.handle(.attemptFailed(2, failure)) == [])
-    #expect(world.state == .attached(Lifecycle.Binding(generation: 1, hasSettled: true)))
+    #expect(world.state == .attached(Lifecycle.Binding(generation: 1, standing: .settled)))
     #expect(world.timers.isEmpty)
     #expect(world.violations == [])
   }

@@ -9,7 +9,7 @@ struct LifecycleReportTests {
   private static let hopelessAttempt = Lifecycle.Attempt(generation: 7, number: 2, previous: .hopeless)
   private static let hopelessPause = Lifecycle.Pause(generation: 8, attempts: 2, failure: .hopeless)
   private static let pause = Lifecycle.Pause(generation: 8, attempts: 4, failure: .passing)
-  private static let binding = Lifecycle.Binding(generation: 6, hasSettled: true)
+  private static let binding = Lifecycle.Binding(generation: 6, standing: .settled)
 
   struct Case: Sendable {
     let state: Lifecycle.State

@@ -6,27 +6,30 @@ import Testing
 struct LifecycleTableTests {
   /// Rows: states, each in all its shapes. Columns: events, of the current generation. `-`: nothing changes.
   ///
-  /// `pausing` and `trying` are the two ways of a repair; `*`: the settled binding; `+`: to be started again;
+  /// `pausing` and `trying` are the two ways of a repair; `*`: the settled binding;
+  /// `returned` and `overdue`: the bindings after an outage; `+`: to be started again;
   /// `passing`: on the way to the next process; `handingOver`: with the device let go.
   static let table = """
-    state       | start       stop        retry       succeeded   failed      hopeless    lost        lostHeld    oneLost     released    retryTimer  settleTimer holdTimer   adopted     adoptedDead handOver    renew
-    stopped     | connecting  -           -           -           -           -           -           -           -           -           -           -           -           attached*   recovering  -           -
-    connecting  | -           leaving     -           attached    waiting     failed      -           -           -           -           -           -           -           -           -           passing     -
-    attached    | -           releasing   -           -           -           -           waiting     holding     degraded    -           -           attached*   -           -           -           handingOver renewing
-    attached*   | -           releasing   -           -           -           -           connecting  recovering  repairing   -           -           -           -           -           -           handingOver renewing
-    renewing    | -           leaving     -           attached    attached*   attached*   connecting  recovering  -           -           -           -           -           -           -           passing     -
-    degraded    | -           releasing   repairing   -           -           -           connecting  holding     -           -           repairing   -           -           -           -           handingOver -
-    repairing   | -           leaving     -           attached    degraded    degraded    connecting  recovering  -           -           -           -           -           -           -           passing     -
-    holding     | -           releasing   recovering  -           -           -           -           -           -           -           recovering  -           waiting     -           -           handingOver -
-    recovering  | -           leaving     -           attached    holding     holding     -           -           -           -           -           -           connecting  -           -           passing     -
-    waiting     | -           releasing   connecting  -           -           -           -           -           -           -           connecting  -           -           -           -           handingOver -
-    failed      | -           releasing   connecting  -           -           -           -           -           -           -           connecting  -           -           -           -           handingOver -
-    leaving     | leaving+    -           -           releasing   releasing   releasing   -           -           -           -           -           -           -           -           -           -           -
-    leaving+    | -           leaving     -           releasing+  releasing+  releasing+  -           -           -           -           -           -           -           -           -           -           -
-    passing     | -           -           -           handingOver handingOver handingOver -           -           -           -           -           -           -           -           -           -           -
-    handingOver | -           -           -           -           -           -           -           -           -           stopped     -           -           -           -           -           -           -
-    releasing   | releasing+  -           -           -           -           -           -           -           -           stopped     -           -           -           -           -           -           -
-    releasing+  | -           releasing   -           -           -           -           -           -           -           connecting  -           -           -           -           -           releasing   -
+    state       | start       stop        retry       succeeded   failed      hopeless    lost        lostHeld    oneLost     released    retryTimer  settleTimer holdTimer   adopted     adoptedDead handOver    renew       answered
+    stopped     | connecting  -           -           -           -           -           -           -           -           -           -           -           -           attached*   recovering  -           -           -
+    connecting  | -           leaving     -           attached    waiting     failed      -           -           -           -           -           -           -           -           -           passing     -           -
+    attached    | -           releasing   -           -           -           -           waiting     holding     degraded    -           -           attached*   -           -           -           handingOver renewing    -
+    attached*   | -           releasing   -           -           -           -           connecting  recovering  repairing   -           -           -           -           -           -           handingOver renewing    -
+    returned    | -           releasing   -           -           -           -           waiting     holding     degraded    -           -           attached*   overdue     -           -           handingOver renewing    attached
+    overdue     | -           releasing   -           -           -           -           waiting     waiting     degraded    -           -           attached*   -           -           -           handingOver renewing    attached
+    renewing    | -           leaving     -           attached    attached*   attached*   connecting  recovering  -           -           -           -           -           -           -           passing     -           -
+    degraded    | -           releasing   repairing   -           -           -           connecting  holding     -           -           repairing   -           -           -           -           handingOver -           -
+    repairing   | -           leaving     -           attached    degraded    degraded    connecting  recovering  -           -           -           -           -           -           -           passing     -           -
+    holding     | -           releasing   recovering  -           -           -           -           -           -           -           recovering  -           waiting     -           -           handingOver -           -
+    recovering  | -           leaving     -           returned    holding     holding     -           -           -           -           -           -           connecting  -           -           passing     -           -
+    waiting     | -           releasing   connecting  -           -           -           -           -           -           -           connecting  -           -           -           -           handingOver -           -
+    failed      | -           releasing   connecting  -           -           -           -           -           -           -           connecting  -           -           -           -           handingOver -           -
+    leaving     | leaving+    -           -           releasing   releasing   releasing   -           -           -           -           -           -           -           -           -           -           -           -
+    leaving+    | -           leaving     -           releasing+  releasing+  releasing+  -           -           -           -           -           -           -           -           -           -           -           -
+    passing     | -           -           -           handingOver handingOver handingOver -           -           -           -           -           -           -           -           -           -           -           -
+    handingOver | -           -           -           -           -           -           -           -           -           stopped     -           -           -           -           -           -           -           -
+    releasing   | releasing+  -           -           -           -           -           -           -           -           stopped     -           -           -           -           -           -           -           -
+    releasing+  | -           releasing   -           -           -           -           -           -           -           connecting  -           -           -           -           -           releasing   -           -
     """
 
   /// One field of the table.
@@ -63,7 +66,7 @@ struct LifecycleTableTests {
       for event in [
         Lifecycle.Event.attemptSucceeded(generation), .attemptFailed(generation, .passing), .released(generation),
         .attemptFailed(generation, .hopeless), .linksLost(generation, remaining: 0, holdsIO: false, .lost),
-        .linksLost(generation, remaining: 1, holdsIO: true, .lost),
+        .linksLost(generation, remaining: 1, holdsIO: true, .lost), .answered(generation),
         .timerFired(Lifecycle.Timer(purpose: .retry, generation: generation)),
         .timerFired(Lifecycle.Timer(purpose: .settle, generation: generation)),
       ] {
@@ -102,6 +105,8 @@ struct LifecycleTableTests {
     "connecting": ["start"],
     "attached": ["start", "succeeded"],
     "attached*": ["start", "succeeded", "settleTimer"],
+    "returned": ["start", "succeeded", "settleTimer", "lostHeld", "succeeded"],
+    "overdue": ["start", "succeeded", "settleTimer", "lostHeld", "succeeded", "holdTimer"],
     "degraded": ["start", "succeeded", "oneLost"],
     "repairing": ["start", "succeeded", "settleTimer", "oneLost"],
     "holding": ["start", "succeeded", "lostHeld"],
@@ -138,6 +143,7 @@ struct LifecycleTableTests {
       "lost": .linksLost(binding, remaining: 0, holdsIO: false, .lost),
       "lostHeld": .linksLost(binding, remaining: 0, holdsIO: true, .lost),
       "oneLost": .linksLost(binding, remaining: 1, holdsIO: true, .lost),
+      "answered": .answered(binding),
       "released": .released(world.detachment ?? world.newest),
       "retryTimer": .timerFired(timer(.retry)),
       "settleTimer": .timerFired(timer(.settle)),
@@ -150,7 +156,13 @@ struct LifecycleTableTests {
     switch state {
     case .stopped: "stopped"
     case .connecting: "connecting"
-    case .attached(let binding): binding.hasSettled ? "attached*" : "attached"
+    case .attached(let binding):
+      switch binding.standing {
+      case .settled: "attached*"
+      case .new: "attached"
+      case .returned: "returned"
+      case .overdue: "overdue"
+      }
     case .degraded(_, .pausing): "degraded"
     case .degraded(_, .trying(let attempt)): attempt.previous == nil ? "renewing" : "repairing"
     case .reconnecting(.pausing): "holding"

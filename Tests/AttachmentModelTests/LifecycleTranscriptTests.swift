@@ -23,9 +23,9 @@ struct LifecycleTranscriptTests {
     #expect(world.state == .connecting(Lifecycle.Attempt(generation: 1, number: 1, previous: nil)))
     let settle = Timer(purpose: .settle, generation: 1)
     #expect(world.handle(.attemptSucceeded(1)) == [.startTimer(settle, Lifecycle.settlingTime)])
-    #expect(world.state == .attached(Lifecycle.Binding(generation: 1, hasSettled: false)))
+    #expect(world.state == .attached(Lifecycle.Binding(generation: 1, standing: .new)))
     #expect(world.handle(.timerFired(settle)) == [])
-    #expect(world.state == .attached(Lifecycle.Binding(generation: 1, hasSettled: true)))
+    #expect(world.state == .attached(Lifecycle.Binding(generation: 1, standing: .settled)))
     #expect(world.handle(.stop) == [.cancelTimer(settle), .detach(2)])
     #expect(world.handle(.released(2)) == [])
     #expect(world.state == .stopped)
@@ -167,8 +167,65 @@ struct LifecycleTranscriptTests {
     }
     world.handle(.retry)
     let attempt = try #require(world.attempt)
-    #expect(world.handle(.attemptSucceeded(attempt)).contains(.cancelTimer(Lifecycle.holdTimer)))
+    world.handle(.attemptSucceeded(attempt))
+    #expect(
+      world.handle(.timerFired(Timer(purpose: .settle, generation: attempt))) == [.cancelTimer(Lifecycle.holdTimer)])
     #expect(!world.timers.keys.contains(Lifecycle.holdTimer))
+  }
+
+  /// A device whose server has gone, with a first try under way.
+  private func outage(reconnectTimeout: Duration) -> LifecycleWorld {
+    var world = LifecycleWorld(reconnectTimeout: reconnectTimeout)
+    world.handle(.start)
+    world.handle(.attemptSucceeded(1))
+    world.handle(.timerFired(Timer(purpose: .settle, generation: 1)))
+    world.handle(.linksLost(1, remaining: 0, holdsIO: true, .lost))
+    return world
+  }
+
+  @Test("a server that takes links only to drop them is no end of an outage: the reconnect-timeout goes on")
+  func flapping() throws {
+    var world = outage(reconnectTimeout: .seconds(60))
+    for _ in 0..<5 {
+      let attempt = try #require(world.attempt)
+      world.handle(.attemptSucceeded(attempt))
+      let effects = world.handle(.linksLost(attempt, remaining: 0, holdsIO: true, .lost))
+      #expect(!effects.contains(.startTimer(Lifecycle.holdTimer, .seconds(60))))
+      #expect(world.state.reported == .reconnecting)
+      world.handle(.timerFired(try pause(effects).timer))
+    }
+    #expect(world.handle(.timerFired(Lifecycle.holdTimer)) == [.stopHoldingIO])
+    #expect(world.state.reported == .connecting)
+    #expect(world.violations == [])
+  }
+
+  @Test("a reconnect-timeout that passes while there is a link takes effect with its loss, unless I/O has flown")
+  func overdue() throws {
+    for hasAnswered in [false, true] {
+      var world = outage(reconnectTimeout: .seconds(60))
+      let attempt = try #require(world.attempt)
+      world.handle(.attemptSucceeded(attempt))
+      #expect(world.handle(.timerFired(Lifecycle.holdTimer)) == [])
+      #expect(world.state.reported == .attached)
+      if hasAnswered { #expect(world.handle(.answered(attempt)) == []) }
+      let effects = world.handle(.linksLost(attempt, remaining: 0, holdsIO: true, .lost))
+      #expect(effects.contains(.stopHoldingIO) == !hasAnswered)
+      #expect(effects.contains(.startTimer(Lifecycle.holdTimer, .seconds(60))) == hasAnswered)
+      #expect(world.state.reported == (hasAnswered ? .reconnecting : .waiting))
+      #expect(world.violations == [])
+    }
+  }
+
+  @Test("links that are lost one after the other end no outage either")
+  func flappingLinks() throws {
+    var world = outage(reconnectTimeout: .seconds(60))
+    let attempt = try #require(world.attempt)
+    world.handle(.attemptSucceeded(attempt))
+    world.handle(.linksLost(attempt, remaining: 1, holdsIO: true, .lost))
+    #expect(world.state.reported == .degraded)
+    #expect(world.handle(.linksLost(attempt, remaining: 0, holdsIO: true, .lost)) == [])
+    #expect(world.handle(.timerFired(Lifecycle.holdTimer)) == [.stopHoldingIO])
+    #expect(world.violations == [])
   }
 
   @Test("with a hopeless failure pending, the reconnect-timeout leads to `failed`")

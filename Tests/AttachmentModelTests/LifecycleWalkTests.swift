@@ -72,6 +72,7 @@ struct LifecycleWalkTests {
     var possible = world.timers.keys.sorted { "\($0)" < "\($1)" }.map { Lifecycle.Event.timerFired($0) }
     if let answer = answer(to: world, using: &random) { possible += [answer, answer] }
     if let generation = world.binding {
+      possible.append(.answered(generation))
       possible.append(
         .linksLost(
           generation, remaining: Int.random(in: 0...2, using: &random), holdsIO: Bool.random(using: &random), .lost))

@@ -51,7 +51,7 @@ struct LifecycleWorld {
       guard detachment == generation else { return false }
       detachment = nil
       return true
-    case .linksLost(let generation, _, _, _): return binding == generation
+    case .linksLost(let generation, _, _, _), .answered(let generation): return binding == generation
     case .timerFired(let timer): return timers.removeValue(forKey: timer) != nil
     }
   }
@@ -95,8 +95,12 @@ struct LifecycleWorld {
     switch state {
     case .stopped: break
     case .connecting(let attempt): expected.attempt = attempt.generation
-    case .attached(let binding): if !binding.hasSettled { expected.timers = [binding.settleTimer] }
-    case .degraded(_, let repair): expected.take(repair)
+    case .attached(let binding):
+      if binding.standing != .settled { expected.timers = [binding.settleTimer] }
+      if binding.standing == .returned { expected.timers.insert(Lifecycle.holdTimer) }
+    case .degraded(let binding, let repair):
+      expected.take(repair)
+      if binding.standing == .returned { expected.timers.insert(Lifecycle.holdTimer) }
     case .reconnecting(let repair):
       expected.take(repair)
       if machine.reconnectTimeout != nil { expected.timers.insert(Lifecycle.holdTimer) }

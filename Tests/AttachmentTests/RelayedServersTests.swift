@@ -232,6 +232,26 @@ struct RelayedServersTests {
     withExtendedLifetime(directory) {}
   }
 
+  @Test("a server that drops each link at its first request holds I/O no longer than the reconnect-timeout")
+  func flapping() async throws {
+    let (directory, one, first, _, _) = try servers()
+    let lab = try RelayLab(first) { $0.reconnectTimeout = .seconds(1) }
+    try await lab.start()
+    one.behave { $0.treat = { _ in .cut(after: 0) } }
+    let driver = try lab.driver()
+    let before = lab.observations.count
+    // Not awaited where it is never answered.
+    let write = Task { try await driver.write(Self.block, at: 0) }
+    try await lab.wait("the end of waiting", skipping: before) { [.connecting, .waiting].contains($0.state) }
+    #expect(try await write.value == .inputOutput)
+    #expect(one.facts.connected > 2)
+    one.behave { $0.treat = { _ in .serve } }
+    try await lab.wait("the server again", skipping: lab.observations.count - 1) { $0.state == .attached }
+    #expect(try await driver.write(Self.block, at: 0) == nil)
+    await lab.worker.stop()
+    withExtendedLifetime(directory) {}
+  }
+
   @Test("what a server refuses to take once more is told and shown, until that is acknowledged")
   func dataLost() async throws {
     let (directory, one, first, _, _) = try servers()
