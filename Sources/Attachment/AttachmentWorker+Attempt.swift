@@ -102,7 +102,10 @@ extension AttachmentWorker {
     switch placement {
     case .replacingLost: identity.linkCount - device.linkCount
     case .replacingAll: identity.linkCount
-    case .superseding: identity.server == self.identity?.server ? device.silentLinks : identity.linkCount
+    case .superseding:
+      // The silent ones, and those that are lost.
+      identity.server == self.identity?.server
+        ? max(device.silentLinks, identity.linkCount - device.linkCount + device.silentLinks) : identity.linkCount
     }
   }
 

@@ -44,6 +44,13 @@ extension AttachmentWorker {
     }
   }
 
+  /// How lost links are replaced. Where some of those that are left are silent, the server in use is as good as lost with
+  /// them: another of the list may take its place.
+  var repairPlacement: LinkPlacement {
+    guard let device, device.linkCount > 0, device.silentLinks > 0 else { return .replacingLost }
+    return .superseding
+  }
+
   private var usualServers: [ServerURI] {
     guard let movedTo else { return spec.servers }
     guard spec.servers.contains(movedTo) else { return [movedTo] }

@@ -244,7 +244,7 @@ package actor AttachmentWorker {
 
   private func perform(_ effect: Lifecycle.Effect) {
     switch effect {
-    case .attempt(let generation): begin(generation, .replacingLost)
+    case .attempt(let generation): begin(generation, repairPlacement)
     case .renew(let generation): begin(generation, renewal == .superseding ? .superseding : .replacingAll)
     case .cancelAttempt:
       scope?.cancel()

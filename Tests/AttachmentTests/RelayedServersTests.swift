@@ -212,6 +212,35 @@ struct RelayedServersTests {
     withExtendedLifetime(directory) {}
   }
 
+  @Test("a server that has lost one link and is silent on the other is replaced by the next of the list")
+  func silenceOfTheRest() async throws {
+    let (directory, one, first, two, second) = try servers()
+    let lab = try RelayLab(first, second) { spec in
+      spec.requestTimeout = .seconds(1)
+      spec.connections = 2
+    }
+    try await lab.start()
+    one.behave { behaviour in
+      behaviour.treat = { $0.request.command == .write ? .hold : .serve }
+      behaviour.halfClose = .waits
+      // Nobody gets a new connection to it.
+      behaviour.offer.size = 1 << 19
+    }
+    one.drop(connection: 0)
+    try await lab.wait("one link") { $0.links == 1 && $0.losses == 1 }
+    let driver = try lab.driver()
+    // Not awaited where it is never answered.
+    let write = Task { try await driver.write(Self.block, at: 0) }
+    let report = try await lab.wait("the second server") { $0.state == .attached && $0.server == "\(second)" }
+    #expect(report.links == 2 && report.losses == 1)
+    try await one.wait { $0.halfClosed > 0 }
+    one.finishHeld()
+    #expect(try await write.value == nil)
+    #expect(one.facts.violations == [] && two.facts.violations == [])
+    await lab.worker.stop()
+    withExtendedLifetime(directory) {}
+  }
+
   @Test("a silent server in place of which none can be had keeps its link")
   func silenceWithoutAnother() async throws {
     let (directory, one, first, _, _) = try servers()
