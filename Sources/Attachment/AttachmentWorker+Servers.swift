@@ -85,8 +85,8 @@ extension AttachmentWorker {
     }
   }
 
-  /// How many lost writes are kept with their places.
-  private static let mostDataLosses = 16
+  /// How many ranges of lost bytes are kept: those of one outage, which the relay bounds, and of some more.
+  private static let mostDataLosses = 128
 
   func noticed(_ notice: DeviceNotice) {
     switch notice {
@@ -94,7 +94,7 @@ extension AttachmentWorker {
     case .stalled(let seconds): report.stalledSince = wallClockNow() - Double(seconds)
     case .flowing: report.stalledSince = nil
     case .dataLost(let loss):
-      report.dataLossCount += 1
+      report.dataLossCount += loss.writes
       if report.dataLosses.count < AttachmentWorker.mostDataLosses { report.dataLosses.append(loss) }
     case .recovered, .flushFailed, .leftUnflushed, .serverChanged, .kernelMisbehaved: break
     }

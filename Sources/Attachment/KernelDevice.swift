@@ -107,7 +107,7 @@ package enum DeviceNotice: Equatable, Sendable {
   case flowing
   /// After an outage, once: requests that are sent again, and acknowledged writes, of so many bytes; not both 0.
   case recovered(resent: Int, replayed: Int, replayedBytes: Int)
-  /// The server has refused an acknowledged write that was sent again: these bytes are not as the kernel believes.
+  /// The server has refused acknowledged writes that were sent again: these bytes are not as the kernel believes.
   case dataLost(DataLoss)
   /// A FLUSH failed, of which the kernel hears at its next.
   case flushFailed(errnoCode: Int32)

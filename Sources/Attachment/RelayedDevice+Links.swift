@@ -88,6 +88,14 @@ extension Failure {
   }
 }
 
+extension DataLoss {
+  init(_ range: LostRange, time: Double) {
+    self.init(
+      offset: range.offset, length: range.length, errnoCode: Int32(clamping: range.error), time: time,
+      writes: range.writes, bytes: range.bytes)
+  }
+}
+
 extension IOStatistics {
   init(_ counted: RelayStatistics) {
     func requests(_ requests: RelayStatistics.Requests) -> Requests {

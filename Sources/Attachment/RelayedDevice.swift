@@ -219,11 +219,7 @@ package final class RelayedDevice: KernelDevice {
     case .flowing: tell(.flowing)
     case .recovered(let resent, let replayed, let bytes):
       tell(.recovered(resent: resent, replayed: replayed, replayedBytes: bytes))
-    case .dataLost(let offset, let length, let error):
-      tell(
-        .dataLost(
-          DataLoss(
-            offset: offset, length: UInt64(length), errnoCode: Int32(clamping: error), time: wallClockNow())))
+    case .dataLost(let range): tell(.dataLost(DataLoss(range, time: wallClockNow())))
     case .flushFailed(let error): tell(.flushFailed(errnoCode: Int32(clamping: error)))
     // The relay has closed its end, as a server would, and `inner` tells of the end.
     case .kernelEnded(_, .some(let problem)): tell(.kernelMisbehaved(problem))

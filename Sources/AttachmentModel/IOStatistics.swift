@@ -47,17 +47,27 @@ package struct IOStatistics: Equatable, Sendable {
   package static func bound(ofBucket power: Int) -> Double { Double(UInt64(1) << UInt64(min(max(power, 0), 62))) / 1e6 }
 }
 
-/// A range of a device whose acknowledged content the server has refused to take once more.
+/// Acknowledged content of a device that the server has refused to take once more.
 package struct DataLoss: Equatable, Sendable, Codable {
   /// In bytes.
   package var offset: UInt64
+  /// From the first lost byte to the last, in bytes.
   package var length: UInt64
   /// What the server answered, an errno.
   package var errnoCode: Int32
   /// When, in seconds since the epoch.
   package var time: Double
+  /// How many writes are lost.
+  package var writes: Int
+  /// How many bytes are lost: all of `length`, but where there are so many ranges that this stands for the rest of them.
+  package var bytes: UInt64
 
-  package init(offset: UInt64, length: UInt64, errnoCode: Int32, time: Double) {
+  /// `bytes`: `nil` where all of `length` is lost.
+  package init(
+    offset: UInt64, length: UInt64, errnoCode: Int32, time: Double, writes: Int = 1, bytes: UInt64? = nil
+  ) {
+    self.writes = writes
+    self.bytes = bytes ?? length
     self.offset = offset
     self.length = length
     self.errnoCode = errnoCode

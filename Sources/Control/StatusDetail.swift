@@ -49,10 +49,14 @@ package struct StatusDetail {
   private var losses: [(String, String)] {
     let shown = attachment.dataLosses.map { loss in
       let error = SystemCallError.text(of: loss.errno)
-      return ("data lost", "\(loss.length) bytes at offset \(loss.offset), \(moment(loss.time)): \(error)")
+      let place =
+        loss.bytes == loss.length
+        ? "\(loss.length) bytes at offset \(loss.offset)"
+        : "\(loss.bytes) bytes between offset \(loss.offset) and \(loss.offset &+ loss.length)"
+      return ("data lost", "\(place), \(moment(loss.time)): \(error)")
     }
-    let more = attachment.dataLossCount - shown.count
-    return shown + (more > 0 ? [("data lost", "and \(more) times more")] : [])
+    let more = attachment.dataLosses.reduce(attachment.dataLossCount) { $0 &- $1.writes }
+    return shown + (more > 0 ? [("data lost", "and \(more) \(more == 1 ? "write" : "writes") more")] : [])
   }
 
   private static func counted(_ statistics: StatusDocument.Statistics?) -> [(String, String)] {

@@ -50,6 +50,8 @@ package struct StatusDocument: Codable, Equatable, Sendable {
   package struct DataLoss: Codable, Equatable, Sendable {
     package var offset: Int64
     package var length: Int64
+    package var writes: Int
+    package var bytes: Int64
     package var errno: Int32
     package var time: Timestamp
   }
@@ -131,8 +133,8 @@ extension StatusDocument.Security {
 extension StatusDocument.DataLoss {
   fileprivate init(_ loss: AttachmentModel.DataLoss) {
     self.init(
-      offset: Int64(clamping: loss.offset), length: Int64(clamping: loss.length), errno: loss.errnoCode,
-      time: Timestamp(loss.time))
+      offset: Int64(clamping: loss.offset), length: Int64(clamping: loss.length), writes: loss.writes,
+      bytes: Int64(clamping: loss.bytes), errno: loss.errnoCode, time: Timestamp(loss.time))
   }
 }
 

@@ -127,8 +127,7 @@ struct RelayEngine: ~Copyable {
         counters.add(UInt64(clamping: bytes), to: .replayedBytes)
         onEvent(.recovered(resent: resent, replayed: replayed, replayedBytes: bytes))
       case .resent(let count): counters.add(UInt64(clamping: count), to: .resent)
-      case .dataLost(let offset, let length, let error):
-        onEvent(.dataLost(offset: offset, length: length, error: error))
+      case .dataLost(let range): onEvent(.dataLost(range))
       case .flushFailed(let error): onEvent(.flushFailed(error: error))
       case .stalled(let since):
         onEvent(.stalled(seconds: Int((now > since ? now - since : 0) / 1_000_000_000)))
@@ -154,6 +153,8 @@ struct RelayEngine: ~Copyable {
   }
 
   private mutating func closeAll() {
+    ledger.end()
+    reportEvents()
     for link in links {
       if link.pointee.standing == .up { sayGoodbye(link) }
       link.pointee.free(segments)

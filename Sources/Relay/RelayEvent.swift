@@ -33,8 +33,8 @@ package enum RelayEvent: Equatable, Sendable {
   /// After the last link was lost, when there is one again: requests that the kernel still waits for, which go out again,
   /// and acknowledged writes, which did. Told once for each outage, and not when both are 0.
   case recovered(resent: Int, replayed: Int, replayedBytes: Int)
-  /// A server refused an acknowledged write that was sent again: the kernel believes these bytes written.
-  case dataLost(offset: UInt64, length: UInt32, error: UInt32)
+  /// A server refused acknowledged writes that were sent again: the kernel believes these bytes written.
+  case dataLost(LostRange)
   /// A FLUSH failed, so that the kernel will be told of it at its next FLUSH or FUA.
   case flushFailed(error: UInt32)
   /// The kernel has closed its end, or has sent what no kernel sends (`problem`). `makeKernelEnd` gives it a new one.

@@ -115,8 +115,8 @@ package enum LedgerEvent: Equatable, Sendable {
   case recovered(resent: Int, replayed: Int, bytes: Int)
   /// So many requests were out on a link that was lost or goes, and are sent again.
   case resent(count: Int)
-  /// A server refused what another had acknowledged; FLUSH and FUA answer EIO once.
-  case dataLost(offset: UInt64, length: UInt32, error: UInt32)
+  /// A server refused what another had acknowledged; FLUSH and FUA answer EIO once. Told when the replay ends.
+  case dataLost(LostRange)
   /// A FLUSH of our own failed; the kernel's next FLUSH and FUA answer EIO.
   case flushFailed(error: UInt32)
   /// A request of the kernel waits since that time, for 30 s and more.

@@ -74,6 +74,7 @@ extension RelayLedger {
     case .replaying(let replay):
       if !links.contains(where: { $0.id == replay.link && $0.standing == .probation }) {
         abandonReplay()
+        tellLosses()
         phase = .holding
       }
     case .holding: break

@@ -87,7 +87,8 @@ extension RelayLedger {
   private mutating func refused(_ entry: SlotIndex) {
     if !slots[entry].kind.isTrim {
       owed.dataLost()
-      report(.dataLost(offset: slots[entry].offset, length: slots[entry].length, error: slots[entry].error))
+      losses.add(
+        LostRange(offset: slots[entry].offset, length: UInt64(slots[entry].length), error: slots[entry].error))
     }
     dropFromLog(entry)
   }
@@ -96,6 +97,7 @@ extension RelayLedger {
   /// server that came after this one. A FLUSH on this link says.
   private mutating func finish(_ replay: Replay) {
     guard let link = linkIndex(replay.link) else { return }
+    tellLosses()
     let resent = sentBefore(ready) + sentBefore(blocked) + sentBefore(split)
     if resent + replay.count > 0 {
       report(.recovered(resent: resent, replayed: replay.count, bytes: replay.bytes))

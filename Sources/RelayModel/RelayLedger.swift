@@ -58,6 +58,8 @@ package struct RelayLedger: ~Copyable {
   /// Kept writes that are in flight again.
   var replayClaims = Claims()
   var owed = OwedErrors()
+  /// Of the replay, not told yet.
+  var losses = Losses()
   var isDraining = false
   var isStalled = false
 
@@ -92,6 +94,9 @@ package struct RelayLedger: ~Copyable {
   }
 
   package mutating func nextEvent() -> LedgerEvent? { events.popFirst() }
+
+  /// Nothing more will come: what waits to be told is among the events now.
+  package mutating func end() { tellLosses() }
 
   /// Acknowledged and not yet known to be safe.
   package var unflushed: (entries: Int, bytes: Int) { (log.count, loggedBytes) }

@@ -30,8 +30,8 @@ enum NoticeText {
     case .dataLost(let loss):
       return (
         .critical,
-        "data lost: \(server) had acknowledged \(loss.length) bytes at offset \(loss.offset), has lost them, and refuses "
-          + "them now (\(SystemCallError.text(of: loss.errnoCode))); the next flush fails",
+        "data lost: \(server) had acknowledged \(loss.place), has lost them, and refuses them now "
+          + "(\(SystemCallError.text(of: loss.errnoCode))); the next flush fails",
         .dataLost
       )
     case .flushFailed(let code):
@@ -47,6 +47,14 @@ enum NoticeText {
     case .kernelMisbehaved(let problem):
       return (.error, "the kernel has sent what it may not send (\(problem)): it gets a new connection", nil)
     }
+  }
+}
+
+extension DataLoss {
+  /// What is lost, as a part of a sentence.
+  fileprivate var place: String {
+    if bytes == length { return "\(length) bytes at offset \(offset)" }
+    return "\(counted(writes, "write")) more, \(bytes) bytes between offset \(offset) and \(offset &+ length)"
   }
 }
 

@@ -151,6 +151,18 @@ struct StatusDetailTests {
         """)
   }
 
+  @Test("says how much more was lost than the places that it shows")
+  func manyLosses() {
+    var report = relayedReport()
+    report.dataLosses = [
+      DataLoss(offset: 4096, length: 1 << 20, errnoCode: 28, time: sampleNow - 60, writes: 40, bytes: 20480)
+    ]
+    report.dataLossCount = 43
+    let text = detail(report)
+    #expect(text.contains("data lost: 20480 bytes between offset 4096 and 1052672, 2026-01-31T09:29:00Z (1min): "))
+    #expect(text.contains("data lost: and 3 writes more"))
+  }
+
   @Test("shows how a relay's links are protected, what it has counted, and what a server has lost")
   func relayed() {
     let lines = detail(relayedReport()).split(separator: "\n").map { $0.drop { $0 == " " } }

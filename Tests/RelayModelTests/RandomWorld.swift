@@ -121,7 +121,7 @@ final class RandomWorld {
   private func take(_ event: LedgerEvent) {
     note("event \(event)")
     switch event {
-    case .dataLost(let offset, let length, _): kernel.lost(offset: offset, length: length)
+    case .dataLost(let range): kernel.lost(offset: range.offset, length: UInt32(range.length))
     case .flushFailed: kernel.owe()
     case .recovered, .resent, .stalled, .unstalled, .silent, .speaking: break
     }

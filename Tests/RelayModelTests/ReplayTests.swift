@@ -92,8 +92,8 @@ import Testing
     scene.reply(rest[1], error: 1)
     #expect(
       scene.events() == [
-        .resent(count: 2), .dataLost(offset: 0, length: 4096, error: 28),
-        .dataLost(offset: 4096, length: 4096, error: 1),
+        .resent(count: 2), .dataLost(LostRange(offset: 0, length: 4096, error: 28)),
+        .dataLost(LostRange(offset: 4096, length: 4096, error: 1)),
         .recovered(resent: 2, replayed: 1, bytes: 4096),
       ])
     #expect(scene.unflushed == 1)
@@ -107,6 +107,45 @@ import Testing
       scene.write(cookie, at: 0, flags: .fua)
       #expect(scene.reply(scene.sent()[0]) == .answer(kernelCookie: cookie, error: error))
     }
+  }
+
+  @Test("neighbours that are refused are told of as one, and what is told is bounded, with nothing left out")
+  func manyRefused() {
+    for step in [1, 2] as [UInt64] {
+      let scene = Scene(LedgerLimits(unflushedBytes: 8 << 20))
+      scene.join(1)
+      for number in 0..<200 as Range<UInt64> {
+        scene.write(number + 1, at: number * step)
+        scene.answerAll()
+      }
+      scene.lose(1)
+      scene.join(2)
+      var sent = scene.sent()
+      while !sent.isEmpty {
+        for transmission in sent { scene.reply(transmission, error: 28) }
+        sent = scene.sent()
+      }
+      let losses = scene.events().compactMap { if case .dataLost(let range) = $0 { range } else { nil } }
+      #expect(losses.reduce(0) { $0 + $1.writes } == 200)
+      #expect(losses.reduce(0) { $0 + $1.bytes } == 200 * 4096)
+      if step == 1 {
+        #expect(losses == [LostRange(offset: 0, length: 200 * 4096, error: 28, writes: 200)])
+      } else {
+        #expect(losses.count == 65)
+        #expect(losses.first == LostRange(offset: 0, length: 4096, error: 28))
+        #expect(losses.last?.offset == 128 * 4096 && losses.last?.length == 271 * 4096)
+      }
+    }
+  }
+
+  @Test("what a server has refused before its link was lost is told then")
+  func refusedAndLost() {
+    let scene = interrupted()
+    scene.join(2)
+    scene.reply(scene.sent()[0], error: 28)
+    #expect(scene.events() == [.resent(count: 2)])
+    scene.lose(2)
+    #expect(scene.events() == [.dataLost(LostRange(offset: 0, length: 4096, error: 28))])
   }
 
   @Test("a trim that is refused has lost nothing")

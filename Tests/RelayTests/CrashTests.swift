@@ -135,8 +135,25 @@ struct CrashTests {
     try await lab.restartServer()
     #expect(try lab.kernel.ask(.flush).error == .inputOutput)
     #expect(try lab.kernel.ask(.flush).error == nil)
-    #expect(lab.events.all.contains(.dataLost(offset: 8192, length: 512, error: ErrorCode.noSpace.rawValue)))
+    #expect(lab.events.all.contains(.dataLost(LostRange(offset: 8192, length: 512, error: ErrorCode.noSpace.rawValue))))
     await lab.end()
+  }
+
+  @Test("what is refused is told although the relay ends meanwhile")
+  func refusedAtTheEnd() async throws {
+    let lab = try await RelayLab.attached()
+    for index in 0..<2 {
+      #expect(try lab.kernel.ask(.write, at: UInt64(index) * 4096, pattern(4096, index)).error == nil)
+    }
+    lab.server.crash()
+    await lab.events.waitForLosses(1)
+    lab.server.behave { behaviour in
+      behaviour.treat = { $0.request.offset == 0 ? .refuse(.noSpace) : .hold }
+    }
+    try await lab.restartServer()
+    try await lab.server.wait { $0.held == 1 }
+    await lab.end()
+    #expect(lab.events.all.contains(.dataLost(LostRange(offset: 0, length: 4096, error: ErrorCode.noSpace.rawValue))))
   }
 
   @Test("a server that shuts down is a lost link, never an error of the kernel")

@@ -212,6 +212,10 @@ struct ChronicleTests {
         + "(No space left on device); the next flush fails")
     #expect(entry.fields.first { $0.name == .errno }?.value == "28")
     #expect(entry.fields.first { $0.name == .device }?.value == "/dev/nbd3")
+    let rest = DataLoss(offset: 4096, length: 1 << 20, errnoCode: 28, time: 0, writes: 40, bytes: 20480)
+    #expect(
+      try #require(said(.dataLost(rest), .attached, &chronicle)).message.hasPrefix(
+        "data: data lost: nbd://h/data had acknowledged 40 writes more, 20480 bytes between offset 4096 and 1052672, "))
   }
 
   @Test("a stall is told once it begins and once it ends; that requests wait for a lost server goes without saying")
