@@ -349,6 +349,19 @@ longer_than() { (($(wc --lines <"$1") > $2)); }
 # returned WHAT: what stood in the way of I/O goes away now; end_load notes how long it took from here until I/O went on.
 returned() { returns+=("$(cut --delimiter=' ' --fields=1 /proc/uptime) $*"); }
 
+# stood_less_than LIMIT NAME...: since the last `returned` no I/O on these attachments has stood for LIMIT seconds. Notes for
+# how long it did.
+stood_less_than() {
+  local limit=$1 name logs longest last=${returns[-1]}
+  shift
+  for name; do
+    mapfile -t logs < <(logs_of "$name")
+    longest=$(./writer stalls "${logs[@]}" --since "${last%% *}")
+    figure "${last#* }: $name: I/O stood for" "$longest s"
+    ((${longest%.*} < limit)) || fail "${last#* }: I/O on $name stood for $longest s"
+  done
+}
+
 # end_load WHAT NAME IMAGE: no writer of the attachment has seen an error, and what they wrote is in the server's IMAGE.
 # Notes the longest stall.
 end_load() {

@@ -43,5 +43,17 @@ serve
 wait_state swap attached
 wait "$hungry" || fail "the program: $(tail --lines=2 "$work/hungry.log")"
 figure "swap: longest access, an outage of 3 s in it" "$(sed -n 's/^longest //p' "$work/hungry.log") s"
-figure "swap: locked memory of the daemon" "$(awk '/VmLck/ { print $2 " " $3 }' "/proc/$(daemon_pid)/status")"
+locked=$(awk '/VmLck/ { print $2 }' "/proc/$(daemon_pid)/status")
+require "the daemon's memory is locked" test "$locked" -gt 0
+figure "swap: locked memory of the daemon" "$locked kB"
+# PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE (include/linux/sched.h), which PR_SET_IO_FLUSHER sets: in the ninth field of stat,
+# the seventh behind the thread's name.
+flusher=$((0x00080000 | 0x00100000)) relays=0
+for task in "/proc/$(daemon_pid)"/task/*; do
+  [[ $(<"$task/comm") == "nbd relay"* ]] || continue
+  read -r _ _ _ _ _ _ flags _ < <(sed 's/.*) //' "$task/stat")
+  equal "flags of the relay's thread for a flusher of I/O" "$((flags & flusher))" "$flusher"
+  relays=$((relays + 1))
+done
+equal "threads of relays" "$relays" 1
 swapoff "$device"
