@@ -174,6 +174,7 @@ extension RelayEngine {
       case .ended: return endKernel(disconnectRequested: false, problem: nil)
       }
     }
+    ledger.answersSent()
     settleDebts()
   }
 

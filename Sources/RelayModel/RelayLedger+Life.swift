@@ -34,6 +34,7 @@ extension RelayLedger {
   package mutating func kernelReset() {
     abandonAll { _, _ in }
     forgetAnswers()
+    owed.takeBack()
   }
 
   /// Nobody waits any more for what was taken; `each` hears the kernel's cookies.

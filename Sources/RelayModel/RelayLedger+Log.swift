@@ -1,9 +1,19 @@
 import NBDProtocol
 
 /// Data was lost that the kernel believes written, and it must be told: FLUSH and FUA once each, for all losses so far.
-struct OwedErrors {
-  private(set) var toFlush = false
-  private(set) var toFUA = false
+package struct OwedErrors: Equatable, Sendable {
+  package private(set) var toFlush: Bool
+  package private(set) var toFUA: Bool
+  /// Told in answers that are not known to have reached the kernel.
+  private var isFlushUnheard = false
+  private var isFUAUnheard = false
+
+  package init(toFlush: Bool = false, toFUA: Bool = false) {
+    self.toFlush = toFlush
+    self.toFUA = toFUA
+  }
+
+  package var isEmpty: Bool { !toFlush && !toFUA }
 
   mutating func dataLost() {
     toFlush = true
@@ -14,6 +24,7 @@ struct OwedErrors {
   mutating func tellFlush(_ error: UInt32) -> UInt32 {
     guard toFlush else { return error }
     toFlush = false
+    isFlushUnheard = true
     return error == 0 ? ErrorCode.inputOutput.rawValue : error
   }
 
@@ -21,7 +32,22 @@ struct OwedErrors {
   mutating func tellFUA(_ error: UInt32) -> UInt32 {
     guard toFUA, error == 0 else { return error }
     toFUA = false
+    isFUAUnheard = true
     return ErrorCode.inputOutput.rawValue
+  }
+
+  /// All answers have reached the kernel.
+  @inline(__always)
+  mutating func heard() {
+    isFlushUnheard = false
+    isFUAUnheard = false
+  }
+
+  /// Answers that are on their way will never reach it: it asks again, and must be told again.
+  mutating func takeBack() {
+    toFlush = toFlush || isFlushUnheard
+    toFUA = toFUA || isFUAUnheard
+    heard()
   }
 }
 

@@ -27,6 +27,7 @@ extension RandomWorld {
     case 977..<985 where !wires.isEmpty:
       ledger.setWritable(wires[index].id, random.chance(60))
       pump()
+    case 985..<988: handOver()
     default: tick()
     }
     if isDraining, ledger.isDrained, server.mayForget { kernel.checkSafe(nil, server, "drained") }

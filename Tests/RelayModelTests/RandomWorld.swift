@@ -213,6 +213,7 @@ final class RandomWorld {
     case .linkIsEnding: wires[index].isLeaving = true
     case .violation: complain("a reply that was expected is a violation")
     }
+    ledger.answersSent()
     pump()
     return true
   }
@@ -237,6 +238,16 @@ final class RandomWorld {
 
   /// The engine sees the end of a link: what the server has got is carried out now or never.
   func lose(_ index: Int) {
+    let link = end(index)
+    note("lose \(link)")
+    ledger.linkLost(link, now: now)
+    pump()
+  }
+
+  /// There is no ledger any more that would see it.
+  private func loseUnseen() { _ = end(wires.count - 1) }
+
+  private func end(_ index: Int) -> LinkID {
     let wire = wires.remove(at: index)
     if wire.instance == server.instance {
       for request in wire.received where random.chance(50) {
@@ -245,9 +256,7 @@ final class RandomWorld {
       }
     }
     for (cookie, transmission) in out where transmission.link == wire.id { out[cookie] = nil }
-    note("lose \(wire.id)")
-    ledger.linkLost(wire.id, now: now)
-    pump()
+    return wire.id
   }
 
   /// Half closes a link that is silent.
@@ -274,6 +283,22 @@ final class RandomWorld {
     kernel.forgetAll()
     note("reset")
     ledger.kernelReset()
+    pump()
+  }
+
+  /// The process ends and another one takes over: all links are lost, and the kernel asks again for what it still wants.
+  func handOver() {
+    let writes = ledger.loggedWrites
+    let errors = ledger.errorsOwed
+    let limits = ledger.limits
+    assemblies = [:]
+    kernel.forgetAll()
+    while !wires.isEmpty { loseUnseen() }
+    isDraining = false
+    payloads = Set(writes.compactMap(\.payload?.segment))
+    note("hand over \(writes), \(errors)")
+    ledger = RelayLedger(limits)
+    if !ledger.inherit(writes, owing: errors, now: now) { complain("what was left is refused") }
     pump()
   }
 

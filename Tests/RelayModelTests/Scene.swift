@@ -93,6 +93,12 @@ final class Scene {
   var isDrained: Bool { ledger.isDrained }
   var waiting: Int { ledger.waiting }
   var inFlight: Int { ledger.inFlight }
+  var loggedWrites: [LoggedWrite] { ledger.loggedWrites }
+  var errorsOwed: OwedErrors { ledger.errorsOwed }
+  var isFlowing: Bool { ledger.isFlowing }
+  func inherit(_ writes: [LoggedWrite], owing errors: OwedErrors) -> Bool {
+    ledger.inherit(writes, owing: errors, now: now)
+  }
   func awaitsWrites(on link: LinkID) -> Bool { ledger.awaitsWrites(on: link) }
 }
 
