@@ -40,6 +40,12 @@ static const int K_POLLRDHUP = 0x2000;
 // fcntl.h has it under _GNU_SOURCE only.
 static const int K_O_DIRECT = __O_DIRECT;
 
+// sys/mman.h and fcntl.h have these under _GNU_SOURCE only, and MFD_NOEXEC_SEAL is of Linux 6.3.
+static const unsigned K_MFD_CLOEXEC = 1, K_MFD_ALLOW_SEALING = 2, K_MFD_NOEXEC_SEAL = 8;
+static const int K_F_ADD_SEALS = 1033, K_F_GET_SEALS = 1034;
+static const int K_F_SEAL_SEAL = 1, K_F_SEAL_SHRINK = 2, K_F_SEAL_GROW = 4, K_F_SEAL_WRITE = 8;
+int memfd_create(const char *name, unsigned flags);
+
 // 0 or more, or -errno: Swift needs no second look at errno.
 static inline long k_ioctl(int fd, unsigned long request, unsigned long argument) {
   long result = ioctl(fd, request, argument);
