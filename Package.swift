@@ -116,8 +116,8 @@ let package = Package(
     tests(
       "SupervisionTests",
       [
-        "nbdattach", "nbdattachd", "Attachment", "AttachmentModel", "Control", "FakeDriver", "LinuxKernel",
-        "NBDProtocol", "Relay", "Supervision", "Systemd",
+        "nbdattach", "nbdattachd", "Attachment", "AttachmentModel", "Control", "FakeDriver", "ForgetfulServer",
+        "LinuxKernel", "NBDProtocol", "Relay", "Supervision", "Systemd",
       ]),
   ],
   swiftLanguageModes: [.v6]

@@ -95,8 +95,12 @@ extension AttachmentWorker {
     case .flowing: report.stalledSince = nil
     case .dataLost(let loss):
       report.dataLossCount += loss.writes
-      if report.dataLosses.count < AttachmentWorker.mostDataLosses { report.dataLosses.append(loss) }
-    case .recovered, .flushFailed, .leftUnflushed, .serverChanged, .kernelMisbehaved: break
+      if report.dataLosses.count < AttachmentWorker.mostDataLosses {
+        report.dataLosses.append(loss)
+        publishBinding()
+      }
+    case .legacyChanged: return publishBinding()
+    case .recovered, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .serverChanged, .kernelMisbehaved: break
     }
     publish(notice)
   }

@@ -2,6 +2,7 @@ package import AttachmentModel
 import Dispatch
 package import LinuxKernel
 import NBDProtocol
+import Relay
 
 /// Runs one attachment: carries out what its `Lifecycle` decides and reports what comes of it.
 ///
@@ -85,10 +86,13 @@ package actor AttachmentWorker {
   package func start() { handle(.start) }
 
   /// Takes over a device of a former process instead of starting.
-  package func adopt(_ device: any KernelDevice, as identity: DeviceIdentity) {
+  package func adopt(_ device: any KernelDevice, of record: DeviceRecord) {
     guard case .stopped = lifecycle.state else { return }
+    let identity = record.identity
     self.device = device
     self.identity = identity
+    report.dataLosses = record.dataLosses ?? []
+    report.dataLossCount = record.dataLossCount ?? 0
     fill(from: device, identity)
     let isAlive = device.linkCount > 0
     handle(.adopted(isAlive: isAlive))
@@ -186,6 +190,7 @@ package actor AttachmentWorker {
     report.dataLosses = []
     report.dataLossCount = 0
     publish()
+    publishBinding()
   }
 
   private func untilRenewed() async throws(Failure) {
@@ -253,6 +258,8 @@ package actor AttachmentWorker {
     case .letGo(let generation):
       Task {
         await device?.letGo(within: drainLimit)
+        // What the relay has left. Links have been told of, and are no longer the device's.
+        if device?.datapath == .relay { publishBinding() }
         handle(.released(generation))
       }
     case .startTimer(let timer, let duration):
@@ -398,15 +405,20 @@ package actor AttachmentWorker {
   }
 
   /// Tells what the next process needs to take the device over.
-  private func publishBinding() {
+  func publishBinding() {
     guard let device, let identity, let index = device.index else { return }
+    let legacy = device.legacy
+    var record = DeviceRecord(
+      spec: spec, index: index, interface: device.interface, identity: identity, datapath: device.datapath)
+    record.legacy = legacy?.identifier
+    if report.dataLossCount > 0 {
+      record.dataLosses = report.dataLosses
+      record.dataLossCount = report.dataLossCount
+    }
     observe(
       Observation(
         report: report, previous: nil,
-        bound: BoundDevice(
-          record: DeviceRecord(
-            spec: spec, index: index, interface: device.interface, identity: identity, datapath: device.datapath),
-          sockets: device.sockets)))
+        bound: BoundDevice(record: record, sockets: device.sockets, legacy: legacy)))
   }
 
   func fill(from device: any KernelDevice, _ identity: DeviceIdentity) {

@@ -1,6 +1,7 @@
 package import AttachmentModel
 package import LinuxKernel
 package import NBDProtocol
+package import Relay
 
 /// What a device in the kernel was made from: every link that is put into it later must offer the same.
 package struct DeviceIdentity: Equatable, Sendable, Codable {
@@ -49,6 +50,11 @@ package struct DeviceRecord: Equatable, Sendable, Codable {
   package var identity: DeviceIdentity
   /// `nil`: direct.
   package var datapath: Datapath?
+  /// `Legacy.identifier` of what was left for the next process; `nil`: nothing was, and whatever is found is none.
+  package var legacy: UInt64?
+  /// Of the report: writes that a server has lost, the first of them, and how many there are.
+  package var dataLosses: [DataLoss]?
+  package var dataLossCount: Int?
 
   package init(
     spec: AttachmentSpec, index: Int, interface: KernelInterface, identity: DeviceIdentity, datapath: Datapath? = nil
@@ -61,13 +67,15 @@ package struct DeviceRecord: Equatable, Sendable, Codable {
   }
 }
 
-/// A device as it is bound now, with its links' sockets.
+/// A device as it is bound now, with its links' sockets and what is left beside them.
 package struct BoundDevice: Sendable {
   package let record: DeviceRecord
   package let sockets: [OpenFile]
+  package let legacy: Legacy?
 
-  package init(record: DeviceRecord, sockets: [OpenFile]) {
+  package init(record: DeviceRecord, sockets: [OpenFile], legacy: Legacy? = nil) {
     self.record = record
     self.sockets = sockets
+    self.legacy = legacy
   }
 }

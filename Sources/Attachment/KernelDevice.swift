@@ -1,6 +1,7 @@
 package import AttachmentModel
 package import LinuxKernel
 package import NBDProtocol
+package import Relay
 package import TLS
 
 /// A negotiated connection on its way into the kernel.
@@ -113,6 +114,13 @@ package enum DeviceNotice: Equatable, Sendable {
   case flushFailed(errnoCode: Int32)
   /// The device was let go while so many acknowledged bytes were on no server for certain.
   case leftUnflushed(bytes: Int)
+  /// The device was let go before the kernel was told of data that is lost, and it will not be.
+  case leftUntold
+  /// `legacy` is another.
+  case legacyChanged
+  /// What a former process has left could not be taken over: so many acknowledged bytes are not sent again, and the kernel
+  /// hears of it at its next FLUSH.
+  case legacyLost(bytes: Int, reason: String)
   /// Its links lead to another server now.
   case serverChanged(from: ServerURI, to: ServerURI)
   /// The kernel has sent what no kernel sends.
@@ -147,6 +155,9 @@ package protocol KernelDevice: AnyObject, Sendable {
 
   /// A request was answered since it was last without a link, as far as that can be known.
   var hasAnswered: Bool { get }
+
+  /// What is kept for the next process beside the links; `nil`: nothing, as while the device is at work.
+  var legacy: Legacy? { get }
 
   /// Links that are up and whose server is silent; see `DeviceNotice.silent`.
   var silentLinks: Int { get }
@@ -192,6 +203,7 @@ package protocol KernelDevice: AnyObject, Sendable {
 extension KernelDevice {
   package var datapath: Datapath { .direct }
   package var statistics: IOStatistics? { nil }
+  package var legacy: Legacy? { nil }
   package var silentLinks: Int { 0 }
   package var hasAnswered: Bool { true }
   package func owns(_ link: Link) -> Bool { sockets.contains { $0 === link.socket } }

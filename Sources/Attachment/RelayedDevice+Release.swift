@@ -19,9 +19,12 @@ extension RelayedDevice {
     var failure: Failure?
     do throws(Failure) { try await inner.release(timeout: timeout) } catch { failure = error }
     if let relay {
-      let isFlushed = isUp ? await relay.drain(within: min(timeout, RelayedDevice.flushLimit)) : false
-      await end(relay, isFlushed: isFlushed)
+      if isUp { _ = await relay.drain(within: min(timeout, RelayedDevice.flushLimit)) }
+      let unflushed = relay.snapshot().unflushedBytes
+      await end(relay, leaving: false)
+      if unflushed > 0 { tell(.leftUnflushed(bytes: unflushed)) }
     }
+    dropLegacy(told: relay != nil)
     if let failure { throw failure }
   }
 
@@ -32,23 +35,38 @@ extension RelayedDevice {
     }
     let isUp = linkCount > 0
     if isUp, let kernelDevice = inner as? NetlinkDevice { await kernelDevice.hurryResending(within: .seconds(1)) }
-    let isFlushed = isUp ? await relay?.drain(within: limit) ?? true : relay == nil
+    if isUp { _ = await relay?.drain(within: limit) }
     // From here on nothing that `inner` sees is a loss.
     await inner.letGo(within: limit)
-    if let relay { await end(relay, isFlushed: isFlushed) }
+    if let relay { await end(relay, leaving: true) }
   }
 
-  /// Ends the relay, and tells of what it could not make sure of.
-  func end(_ relay: Relay, isFlushed: Bool = true) async {
-    let unflushed = isFlushed ? 0 : relay.snapshot().unflushedBytes
-    if unflushed > 0 { tell(.leftUnflushed(bytes: unflushed)) }
-    await relay.end()
+  /// Ends the relay. `leaving`: the device goes on, and whoever has it next inherits what is not known to be safe.
+  func end(_ relay: Relay, leaving: Bool) async {
+    // A device of the classic interface ends with this process.
+    let heir = leaving && interface == .netlink ? NetlinkDevice.backend(of: name) : nil
+    let remainder = await relay.end(leavingFor: heir)
     state.withLock { state in
       state.relay = nil
       state.links = [:]
       state.silent = []
       state.lostEarly = [:]
       state.newest = .min
+      if case .legacy(let legacy) = remainder { state.legacy = legacy }
     }
+    switch remainder {
+    case .nothing, .inheritance, .legacy: break
+    case .lost(let bytes, let owesError, _):
+      if bytes > 0 { tell(.leftUnflushed(bytes: bytes)) }
+      if owesError { tell(.leftUntold) }
+    }
+  }
+
+  /// What was inherited is of no use to a device that is gone. `told`: a relay had taken it over, and its end was told.
+  private func dropLegacy(told: Bool) {
+    guard let legacy = state.withLock({ $0.legacy.take() }) else { return }
+    try? legacy.spend()
+    if !told, legacy.bytes > 0 { tell(.leftUnflushed(bytes: legacy.bytes)) }
+    tell(.legacyChanged)
   }
 }

@@ -27,6 +27,8 @@ package final class RelayedDevice: KernelDevice {
     var answeredBefore: UInt64 = 0
     /// Of the links.
     var server: ServerURI?
+    /// What a former process has left, or a relay of this one that has ended; until it is spent.
+    var legacy: Legacy?
     var onLoss: (@Sendable (LinkLoss) -> Void)?
     var onNotice: (@Sendable (DeviceNotice) -> Void)?
   }
@@ -42,12 +44,14 @@ package final class RelayedDevice: KernelDevice {
   /// The driver's own limit: `max_hw_sectors_kb`. The relay cuts what is too large for the server.
   static let largestRequest = 32 << 20
 
-  /// `inner` is not bound, or is one of a former process whose links have ended.
-  package init(_ inner: any KernelDevice, _ spec: AttachmentSpec, budget: RelayBudget) {
+  /// `inner` is not bound, or is one of a former process whose links have ended, and which has left `legacy`.
+  package init(
+    _ inner: any KernelDevice, _ spec: AttachmentSpec, budget: RelayBudget, inheriting legacy: Legacy? = nil
+  ) {
     name = spec.name
     self.inner = inner
     state = Mutex(
-      State(settings: RelaySettings(spec, budget), reconnectTimeout: spec.reconnectTimeout))
+      State(settings: RelaySettings(spec, budget), reconnectTimeout: spec.reconnectTimeout, legacy: legacy))
   }
 
   package var interface: KernelInterface { inner.interface }
@@ -59,6 +63,7 @@ package final class RelayedDevice: KernelDevice {
   /// None that anybody could keep: the links are the relay's, and end with it.
   package var sockets: [OpenFile] { [] }
   package var statistics: IOStatistics? { state.withLock { $0.relay }.map { IOStatistics($0.snapshot()) } }
+  package var legacy: Legacy? { state.withLock { $0.legacy } }
   package var silentLinks: Int { state.withLock { $0.silent.count } }
   package var hasAnswered: Bool {
     let (relay, before) = state.withLock { ($0.relay, $0.answeredBefore) }
@@ -125,8 +130,11 @@ package final class RelayedDevice: KernelDevice {
         try await grow(parameters, placement)
       }
     } catch {
-      // Nobody waits for a device that has never been.
-      if known == nil { await end(relay) }
+      // Nobody waits for a device that has never been; what was inherited is for the next try.
+      if known == nil {
+        await end(relay, leaving: true)
+        tell(.legacyChanged)
+      }
       throw error
     }
     state.withLock { $0.onLoss = onLoss }
@@ -134,7 +142,8 @@ package final class RelayedDevice: KernelDevice {
 
   private func makeRelay(_ settings: RelaySettings) throws(Failure) -> Relay {
     do throws(SystemCallError) {
-      let relay = try Relay(name: name, settings) { [weak self] event in self?.took(event) }
+      let legacy = state.withLock { $0.legacy }
+      let relay = try Relay(name: name, settings, inheriting: legacy) { [weak self] event in self?.took(event) }
       state.withLock { $0.relay = relay }
       return relay
     } catch {
@@ -221,6 +230,10 @@ package final class RelayedDevice: KernelDevice {
       tell(.recovered(resent: resent, replayed: replayed, replayedBytes: bytes))
     case .dataLost(let range): tell(.dataLost(DataLoss(range, time: wallClockNow())))
     case .flushFailed(let error): tell(.flushFailed(errnoCode: Int32(clamping: error)))
+    case .legacySpent:
+      state.withLock { $0.legacy = nil }
+      tell(.legacyChanged)
+    case .legacyLost(let bytes, let reason): tell(.legacyLost(bytes: bytes, reason: reason))
     // The relay has closed its end, as a server would, and `inner` tells of the end.
     case .kernelEnded(_, .some(let problem)): tell(.kernelMisbehaved(problem))
     case .kernelEnded(_, nil): break

@@ -19,7 +19,8 @@ final class Mailbox: Sendable {
     case resume
     case endKernelSide
     case change(RelaySettings)
-    case end(CheckedContinuation<Void, Never>?)
+    /// With the name for what is left to the next process, where there will be one.
+    case end(String?, CheckedContinuation<Remainder, Never>?)
 
     /// The answer when there is no thread any more.
     func refuse() {
@@ -27,7 +28,7 @@ final class Mailbox: Sendable {
       case .add(_, let caller), .supersede(_, _, let caller): caller.resume(returning: [])
       case .replaceAll(_, _, let caller): caller.resume(returning: .failure(.ended))
       case .drain(_, let caller): caller.resume(returning: false)
-      case .end(let caller): caller?.resume()
+      case .end(_, let caller): caller?.resume(returning: .nothing)
       case .kernelEnd, .giveUp, .resume, .endKernelSide, .change: break
       }
     }

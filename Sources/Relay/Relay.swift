@@ -11,21 +11,23 @@ package final class Relay: Sendable {
   private let counters = RelayCounters()
 
   /// Starts the thread, called `nbd relay NAME` (the kernel keeps 15 bytes of it). `onEvent` is called on it and must not
-  /// block. Throws what eventfd(2) or pthread_create(3) answer.
+  /// block. What it inherits goes to the first link before anything else. Throws what eventfd(2) or pthread_create(3)
+  /// answer.
   package init(
-    name: String, _ settings: RelaySettings, onEvent: @escaping @Sendable (RelayEvent) -> Void
+    name: String, _ settings: RelaySettings, inheriting legacy: Legacy? = nil,
+    onEvent: @escaping @Sendable (RelayEvent) -> Void
   ) throws(SystemCallError) {
     let mailbox = try Mailbox()
     self.mailbox = mailbox
     let counters = counters
     try BlockingThread.start("nbd relay \(name)") {
-      var engine = RelayEngine(mailbox, counters, settings, onEvent: onEvent)
+      var engine = RelayEngine(mailbox, counters, settings, inheriting: legacy, onEvent: onEvent)
       engine.run()
     }
   }
 
   /// Whoever forgets `end` leaves no thread behind.
-  deinit { mailbox.post(.end(nil)) }
+  deinit { mailbox.post(.end(nil, nil)) }
 
   /// The end of a new socketpair for the kernel: the first time, and again when the kernel has lost its own. What is in
   /// flight is then nobody's any more; the log survives. Throws what socketpair(2) answers.
@@ -77,8 +79,12 @@ package final class Relay: Sendable {
   package func change(_ settings: RelaySettings) { mailbox.post(.change(settings)) }
 
   /// Says NBD_CMD_DISC on all links, closes everything and ends the thread. What waits is not answered.
-  package func end() async {
-    await withCheckedContinuation { mailbox.post(.end($0)) }
+  package func end() async { _ = await end(leavingFor: nil) }
+
+  /// The same, and keeps what is not known to be safe, and what the kernel has not been told, for the next process, which
+  /// knows the device by that name.
+  package func end(leavingFor name: String?) async -> Remainder {
+    await withCheckedContinuation { mailbox.post(.end(name, $0)) }
   }
 
   /// How many links take requests.

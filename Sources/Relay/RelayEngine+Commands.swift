@@ -45,8 +45,9 @@ extension RelayEngine {
       case .endKernelSide:
         if let file = kernel.file { Socket.shutDown(file.number) }
       case .change(let settings): use(settings)
-      case .end(let caller):
+      case .end(let heir, let caller):
         isEnding = true
+        self.heir = self.heir ?? heir
         if let caller { whoEnded.append(caller) }
       }
     }

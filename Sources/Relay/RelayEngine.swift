@@ -42,10 +42,14 @@ struct RelayEngine: ~Copyable {
   /// At the last tick nothing was under way.
   var wasIdle = false
   var isEnding = false
-  var whoEnded: [CheckedContinuation<Void, Never>] = []
+  var whoEnded: [CheckedContinuation<Remainder, Never>] = []
+  /// What a former process has left, until it is spent.
+  var inherited: Legacy?
+  /// The name under which the next process is to find what is left, where there will be one.
+  var heir: String?
 
   init(
-    _ mailbox: Mailbox, _ counters: RelayCounters, _ settings: RelaySettings,
+    _ mailbox: Mailbox, _ counters: RelayCounters, _ settings: RelaySettings, inheriting legacy: Legacy?,
     onEvent: @escaping @Sendable (RelayEvent) -> Void
   ) {
     self.mailbox = mailbox
@@ -54,11 +58,13 @@ struct RelayEngine: ~Copyable {
     self.onEvent = onEvent
     ledger = RelayLedger(LedgerLimits(unflushedBytes: 0))
     applyLimits()
+    inherited = legacy
   }
 
   /// Returns when `end` was asked for.
   mutating func run() {
     now = monotonicNanoseconds()
+    inherit()
     nextTick = now + tickInterval
     while !isEnding {
       wait()
@@ -104,6 +110,7 @@ struct RelayEngine: ~Copyable {
   /// Does what the ledger asks for until it has no wish left.
   mutating func settle() {
     while true {
+      spendInheritance()
       reportEvents()
       releasePayloads()
       answerKernel()
@@ -155,6 +162,7 @@ struct RelayEngine: ~Copyable {
   private mutating func closeAll() {
     ledger.end()
     reportEvents()
+    let remainder = leave()
     for link in links {
       if link.pointee.standing == .up { sayGoodbye(link) }
       link.pointee.free(segments)
@@ -167,7 +175,7 @@ struct RelayEngine: ~Copyable {
     borrowed = 0
     abandonChange(.ended)
     for command in mailbox.close() { command.refuse() }
-    for caller in whoEnded { caller.resume() }
+    for caller in whoEnded { caller.resume(returning: remainder) }
     polled.free()
   }
 }

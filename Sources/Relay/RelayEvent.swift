@@ -37,6 +37,11 @@ package enum RelayEvent: Equatable, Sendable {
   case dataLost(LostRange)
   /// A FLUSH failed, so that the kernel will be told of it at its next FLUSH or FUA.
   case flushFailed(error: UInt32)
+  /// What was inherited is on a server, and nobody else can inherit it any more.
+  case legacySpent
+  /// What was inherited could not be taken over, and is not sent again; the kernel will be told of it at its next FLUSH or
+  /// FUA.
+  case legacyLost(bytes: Int, reason: String)
   /// The kernel has closed its end, or has sent what no kernel sends (`problem`). `makeKernelEnd` gives it a new one.
   case kernelEnded(disconnectRequested: Bool, problem: String?)
 }

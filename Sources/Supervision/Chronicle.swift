@@ -51,7 +51,10 @@ package struct Chronicle: Sendable {
     case .flowing:
       defer { hasSaidThatItStalls = false }
       return hasSaidThatItStalls
-    case .silent, .recovered, .dataLost, .flushFailed, .leftUnflushed, .serverChanged, .kernelMisbehaved: return true
+    case .legacyChanged: return false
+    case .silent, .recovered, .dataLost, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .serverChanged,
+      .kernelMisbehaved:
+      return true
     }
   }
 

@@ -99,6 +99,17 @@ package actor Daemon {
           log(.warning, "/dev/nbd\(index): its links can't be kept for the next start: \(error)")
         }
       },
+      keepLegacy: { index, file in
+        do throws(SystemdError) {
+          try manager.removeFromStore(name: Daemon.legacyName(index))
+          guard let file else { return true }
+          try manager.store([file.number], name: Daemon.legacyName(index))
+          return manager.isPresent
+        } catch {
+          log(.warning, "/dev/nbd\(index): what is not flushed can't be kept for the next start: \(error)")
+          return false
+        }
+      },
       makeDevice: { spec async throws(Failure) in
         let device = try await Daemon.device(for: spec, kernel)
         return spec.isRelayed ? RelayedDevice(device, spec, budget: budget) : device
@@ -107,6 +118,9 @@ package actor Daemon {
 
   /// Links of `/dev/nbdX` are kept by the service manager under `nbdX`.
   private static func storeName(_ index: Int) -> String { "nbd\(index)" }
+  /// And what its relay has left under this name, which a daemon that knows of none passes over.
+  private static func legacyName(_ index: Int) -> String { "nbd\(index)\(legacySuffix)" }
+  private static let legacySuffix = ".log"
 
   private static func device(
     for spec: AttachmentSpec, _ kernel: NetlinkKernel
@@ -175,18 +189,24 @@ package actor Daemon {
     kernel.listen { [log] problem in log(.warning, problem) }
     startAudit()
     var links: [Int: [OpenFile]] = [:]
+    var legacies: [Int: [OpenFile]] = [:]
     do throws(SystemdError) {
       for (name, number) in try ListenDescriptors.take() {
         let file = OpenFile(FileDescriptor(owning: number))
-        guard name.hasPrefix("nbd"), let index = Int(name.dropFirst(3)) else { continue }
-        links[index, default: []].append(file)
+        guard name.hasPrefix("nbd") else { continue }
+        let isLegacy = name.hasSuffix(Daemon.legacySuffix)
+        let digits = name.dropFirst(3).dropLast(isLegacy ? Daemon.legacySuffix.count : 0)
+        guard let index = Int(digits) else { continue }
+        if isLegacy { legacies[index, default: []].append(file) } else { links[index, default: []].append(file) }
       }
     } catch {
       log(.warning, "the links of the former process can't be had: \(error), proceeding without them")
     }
     // Run by hand with a configuration of its own, it is not the only daemon: what it does not know is another's.
     let detachesOrphans = options.paths == .standard
-    supervisor.assumeIsolated { $0.adopt(declared: declared, links: links, detachingOrphans: detachesOrphans) }
+    supervisor.assumeIsolated {
+      $0.adopt(declared: declared, links: links, legacies: legacies, detachingOrphans: detachesOrphans)
+    }
   }
 
   /// Events can be lost, and not every death makes one.

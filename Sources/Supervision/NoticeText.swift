@@ -43,6 +43,16 @@ enum NoticeText {
           + "host crashed",
         .dataLost
       )
+    case .leftUntold:
+      return (.warning, "let go before it could be told of data that is lost: its next flush succeeds", .dataLost)
+    case .legacyLost(let bytes, let reason):
+      return (
+        .error,
+        "what the former process has left of it can't be taken over, and \(sizeText(Int64(clamping: bytes))) of "
+          + "acknowledged writes are not sent again: \(reason); the next flush fails",
+        .dataLost
+      )
+    case .legacyChanged: return (.debug, "what is kept of it for the next process is another", nil)
     case .serverChanged(let old, let new): return (.info, "moved from \(old) to \(new)", .serverChanged)
     case .kernelMisbehaved(let problem):
       return (.error, "the kernel has sent what it may not send (\(problem)): it gets a new connection", nil)
@@ -66,7 +76,8 @@ extension DeviceNotice {
     switch self {
     case .dataLost(let loss): loss.errnoCode
     case .flushFailed(let code): code
-    case .silent, .stalled, .flowing, .recovered, .leftUnflushed, .serverChanged, .kernelMisbehaved: nil
+    case .silent, .stalled, .flowing, .recovered, .leftUnflushed, .leftUntold: nil
+    case .legacyChanged, .legacyLost, .serverChanged, .kernelMisbehaved: nil
     }
   }
 }

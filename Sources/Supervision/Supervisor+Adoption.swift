@@ -1,8 +1,10 @@
 import Attachment
 package import AttachmentModel
+import Control
 import Dispatch
 package import LinuxKernel
 import NBDProtocol
+import Relay
 import Systemd
 
 /// Taking over, at the start, what a former process left attached.
@@ -13,8 +15,12 @@ extension Supervisor {
   /// - Parameters:
   ///   - declared: for devices of which no record is left.
   ///   - links: duplicates of links' sockets, by device number.
+  ///   - legacies: what relays have left, by device number.
   ///   - detachingOrphans: devices with our identifier, of which nothing else is known, are this daemon's to detach.
-  package func adopt(declared: [AttachmentSpec], links: [Int: [OpenFile]], detachingOrphans: Bool = true) {
+  package func adopt(
+    declared: [AttachmentSpec], links: [Int: [OpenFile]], legacies: [Int: [OpenFile]] = [:],
+    detachingOrphans: Bool = true
+  ) {
     guard let kernel else { return }
     let records = store?.records() ?? [:]
     stoppedByOperator = store?.stopped() ?? []
@@ -25,24 +31,27 @@ extension Supervisor {
       let sockets = links[index] ?? []
       let isRecorded = bound.contains { $0.name == name && $0.index == records[name]?.index }
       if let record = records[name], record.index == index, record.interface == .netlink {
-        adopt(record, sockets, kernel)
+        adopt(record, sockets, legacies[index] ?? [], kernel)
       } else if !isRecorded, entries[name] == nil, let spec = declared.first(where: { $0.name == name }),
         let record = recordFromKernel(spec, index, linkCount: max(1, sockets.count), hasSockets: !sockets.isEmpty)
       {
-        adopt(record, sockets, kernel)
+        adopt(record, sockets, legacies[index] ?? [], kernel)
       } else if detachingOrphans {
         orphans[index] = name
       }
     }
+    dropLegacies(legacies.filter { index, _ in !entries.values.contains { $0.takesLegacy(of: index) } })
     checkOrphans()
     scheduleDeferredCheck()
   }
 
-  private func adopt(_ record: DeviceRecord, _ sockets: [OpenFile], _ kernel: NetlinkKernel) {
+  private func adopt(_ record: DeviceRecord, _ sockets: [OpenFile], _ files: [OpenFile], _ kernel: NetlinkKernel) {
     let name = record.spec.name
+    let legacy = record.datapath == .relay ? legacy(of: record, files) : nil
     let netlinkDevice = NetlinkDevice(adopting: record, sockets: sockets, kernel: kernel)
     let device: any KernelDevice =
-      record.datapath == .relay ? RelayedDevice(netlinkDevice, record.spec, budget: budget) : netlinkDevice
+      record.datapath == .relay
+      ? RelayedDevice(netlinkDevice, record.spec, budget: budget, inheriting: legacy) : netlinkDevice
     makeWorker(record.spec)
     // What uses it must be known before the worker tells of it: the configuration may not want it any more.
     entries[name]?.report.state = device.linkCount > 0 ? .attached : .reconnecting
@@ -50,17 +59,21 @@ extension Supervisor {
     entries[name]?.report.kernelInterface = .netlink
     entries[name]?.report.datapath = device.datapath
     entries[name]?.boundIndex = record.index
+    // One that was made just now is kept when the worker tells of it.
+    if files.contains(where: { $0 === legacy?.file }) { entries[name]?.legacy = legacy }
+    entries[name]?.keepsLegacy = !files.isEmpty
     let unwatched = device.linkCount - device.sockets.count
     let state =
       device.datapath == .relay
       ? "its I/O waits until a server is reached"
+        + (legacy.map { ", which gets \(sizeText(Int64(clamping: $0.bytes))) of acknowledged writes again" } ?? "")
       : "links up: \(device.linkCount) of \(record.identity.linkCount)"
     log(
       .info,
       "\(name): taken over: /dev/nbd\(record.index), \(state)"
         + (unwatched > 0 ? ", as far as can be seen without their sockets" : ""),
       fields: [.attachment: name, .device: "/dev/nbd\(record.index)"])
-    order(name) { $0.adopt(device, as: record.identity) }
+    order(name) { $0.adopt(device, of: record) }
   }
 
   /// The kernel's own facts of a device of which nothing else is known.
@@ -124,9 +137,14 @@ extension Supervisor {
 
   /// Keeps what the next process will need, whenever a device's links have changed.
   func keep(_ bound: BoundDevice) {
-    do { try store?.save(bound.record) } catch {
-      log(.warning, "\(bound.record.spec.name): its state can't be kept for the next start: \(error)")
+    var record = bound.record
+    // Before its record names it, so that none is missed that was never there.
+    if let legacy = bound.legacy, !keep(legacy, of: record) { record.legacy = nil }
+    do { try store?.save(record) } catch {
+      log(.warning, "\(record.spec.name): its state can't be kept for the next start: \(error)")
     }
-    keepLinks(bound.record.index, bound.sockets)
+    // After its record no longer names it, for the same reason.
+    if bound.legacy == nil { forgetLegacy(of: record) }
+    keepLinks(record.index, bound.sockets)
   }
 }

@@ -1,5 +1,6 @@
 import Attachment
 import AttachmentModel
+import Dispatch
 import LinuxKernel
 import Systemd
 
@@ -26,6 +27,7 @@ extension Supervisor {
   /// Leaves every device to the next process, where its kernel interface allows that, and detaches the others; whether
   /// all of it was done in time.
   package func handOverAll(timeout: Duration, margin: Duration = Supervisor.stopMargin) async -> Bool {
+    isHandingOver = true
     beginStopping()
     let departures = entries.map { name, entry in
       // What has no device yet, or one of netlink's, is simply left; only a classic one has to go.
@@ -46,6 +48,13 @@ extension Supervisor {
   }
 
   private func end(_ departures: [Departure], timeout: Duration, margin: Duration) async -> Bool {
+    let hasEnded = await ended(departures, timeout: timeout, margin: margin)
+    // What they told last is on this queue already, such as what is kept for the next process.
+    await withCheckedContinuation { continuation in executor.queue.async { continuation.resume() } }
+    return hasEnded
+  }
+
+  private func ended(_ departures: [Departure], timeout: Duration, margin: Duration) async -> Bool {
     await withCheckedContinuation { continuation in
       let answer = FirstAnswer(continuation)
       answer.give(false, after: timeout + margin)

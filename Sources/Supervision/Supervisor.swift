@@ -15,6 +15,9 @@ package actor Supervisor {
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
   package typealias MakeDevice = AttachmentWorker.MakeDevice
+  /// Gives what a device's relay has left to whoever keeps it for the next process, in the place of what there was; `nil`:
+  /// nothing. Whether it is kept.
+  package typealias KeepLegacy = @Sendable (_ index: Int, _ file: OpenFile?) -> Bool
 
   struct Entry {
     let worker: AttachmentWorker
@@ -22,6 +25,10 @@ package actor Supervisor {
     var report: AttachmentReport
     /// Of the device whose links are kept for the next process.
     var boundIndex: Int?
+    /// What its relay has left, and is kept for the next process.
+    var legacy: Legacy?
+    /// Something is kept as such, be it spent or of no use.
+    var keepsLegacy = false
     var chronicle = Chronicle()
     var phase = Phase.running
 
@@ -50,6 +57,7 @@ package actor Supervisor {
   let budget: RelayBudget
   /// Gives duplicates of a device's links to whoever keeps them for the next process.
   let keepLinks: @Sendable (_ index: Int, _ sockets: [OpenFile]) -> Void
+  let keepLegacy: KeepLegacy
   private let makeDevice: MakeDevice
   private let deferredInterval: Duration
   var entries: [String: Entry] = [:]
@@ -78,6 +86,8 @@ package actor Supervisor {
   private var deferredTimer: (any DispatchSourceTimer)?
   /// Nothing is started any more.
   private(set) var isStopping = false
+  /// Of the stop: another process follows at once, and gets what is kept for it.
+  var isHandingOver = false
 
   /// How much longer than its timeout stopping may take, before what does not end is left behind: workers force what
   /// they can't have in order.
@@ -88,6 +98,7 @@ package actor Supervisor {
     log: Log, sysfs: NBDSysfs = NBDSysfs(), procfs: String = "/proc", deferredInterval: Duration = .seconds(5),
     kernel: NetlinkKernel? = nil, store: DeviceStore? = nil, budget: RelayBudget = RelayBudget(bytes: 1 << 30),
     keepLinks: @escaping @Sendable (_ index: Int, _ sockets: [OpenFile]) -> Void = { _, _ in },
+    keepLegacy: @escaping KeepLegacy = { _, file in file == nil },
     makeDevice: @escaping MakeDevice
   ) {
     self.log = log
@@ -98,6 +109,7 @@ package actor Supervisor {
     self.store = store
     self.budget = budget
     self.keepLinks = keepLinks
+    self.keepLegacy = keepLegacy
     self.makeDevice = makeDevice
   }
 
@@ -266,7 +278,10 @@ package actor Supervisor {
   private func left(_ name: String, _ worker: AttachmentWorker) {
     // Who was told twice to leave has left once.
     guard let entry = entries[name], entry.worker === worker, case .leaving(let next) = entry.phase else { return }
-    if let index = entry.boundIndex { keepLinks(index, []) }
+    if let index = entry.boundIndex {
+      keepLinks(index, [])
+      if entry.keepsLegacy { _ = keepLegacy(index, nil) }
+    }
     store?.remove(name)
     entries[name] = nil
     settled(name)

@@ -5,7 +5,7 @@ import Glibc
 ///
 /// Without one (`$NOTIFY_SOCKET` unset: run by hand, or in a test) every notification is dropped.
 package struct ServiceManager: Sendable {
-  let isPresent: Bool
+  package let isPresent: Bool
   /// How often the manager wants to hear `.watchdog`, at the latest; send it twice as often. `nil`: it does not watch.
   package let watchdogInterval: Duration?
 

@@ -223,7 +223,7 @@ struct NetlinkWorkerTests {
 
     let second = Recorder(server.uri(), interface: .netlink)
     try await second.device.bind(links, record.identity.parameters, .replacingLost) { _ in }
-    await second.worker.adopt(second.device, as: record.identity)
+    await second.worker.adopt(second.device, of: record)
     let report = try #require(second.observations.last?.report)
     #expect(report.state == .attached && report.links == 1 && report.losses == 0)
     #expect(report.device == "/dev/nbd0" && report.size == 1 << 20 && report.server == "\(server.uri())")
@@ -247,7 +247,7 @@ struct NetlinkWorkerTests {
     let smaller = try await server("512K", in: first.directory)
     let recorder = Recorder(first.uri(), interface: .netlink, script: [.endsAtOnce])
     try await recorder.device.bind([], record.identity.parameters, .replacingLost) { _ in }
-    await recorder.worker.adopt(recorder.device, as: record.identity)
+    await recorder.worker.adopt(recorder.device, of: record)
     #expect(recorder.states.prefix(2) == [.stopped, .reconnecting])
     try await recorder.wait(for: .failed)
     smaller.end(SIGKILL)
@@ -267,7 +267,7 @@ struct NetlinkWorkerTests {
     await first.worker.handOver()
     let second = Recorder(server.uri(), interface: .netlink) { $0.connections = 2 }
     try await second.device.bind([links[0]], record.identity.parameters, .replacingLost) { _ in }
-    await second.worker.adopt(second.device, as: record.identity)
+    await second.worker.adopt(second.device, of: record)
     try await second.wait("all links again") { $0.state == .attached && $0.links == 2 }
     #expect(second.device.links.first?.socket === links[0].socket)
     await second.worker.stop()
@@ -283,7 +283,7 @@ struct NetlinkWorkerTests {
     let second = Recorder(server.uri(), interface: .netlink)
     try await second.device.bind(links, record.identity.parameters, .replacingLost) { _ in }
     second.device.loseUnheard()
-    await second.worker.adopt(second.device, as: record.identity)
+    await second.worker.adopt(second.device, of: record)
     try await second.wait("attached again") { $0.state == .attached && $0.links == 1 && $0.losses == 1 }
     #expect(second.states.contains(.reconnecting))
     await second.worker.stop()

@@ -54,7 +54,7 @@ final class RelayLab: Sendable {
     let next = RelayLab(kernel, record.spec)
     let device = NetlinkDevice(adopting: record, sockets: [], kernel: kernel.kernel)
     await next.worker.adopt(
-      RelayedDevice(device, record.spec, budget: RelayBudget(bytes: 64 << 20)), as: record.identity)
+      RelayedDevice(device, record.spec, budget: RelayBudget(bytes: 64 << 20)), of: record)
     return next
   }
 

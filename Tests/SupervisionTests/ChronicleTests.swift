@@ -240,6 +240,12 @@ struct ChronicleTests {
       said(.recovered(resent: 7, replayed: 1, replayedBytes: 512), .attached, &chronicle)?.message
         == "data: sent again after the outage: 7 requests and 1 acknowledged write of 512 B")
     #expect(said(.leftUnflushed(bytes: 4096), .reconnecting, &chronicle)?.priority == .warning)
+    #expect(said(.leftUntold, .reconnecting, &chronicle)?.priority == .warning)
+    #expect(
+      said(.legacyLost(bytes: 4096, reason: "it is damaged"), .reconnecting, &chronicle)?.message
+        == "data: what the former process has left of it can't be taken over, and 4 KiB of acknowledged writes are not "
+        + "sent again: it is damaged; the next flush fails")
+    #expect(said(.legacyChanged, .attached, &chronicle) == nil)
     #expect(said(.silent, .attached, &chronicle)?.messageID == .stalled)
   }
 }

@@ -20,6 +20,9 @@ final class NetlinkSupervisionLab: Sendable {
     let entries = Mutex<[JournalEntry]>([])
     /// In the service manager's store, by device number.
     let kept = Mutex<[Int: [OpenFile]]>([:])
+    /// The same, of what relays have left.
+    let legacies = Mutex<[Int: OpenFile]>([:])
+    let keepsLegacies = Mutex(true)
   }
 
   /// One process: what it knows is gone with it.
@@ -62,6 +65,12 @@ final class NetlinkSupervisionLab: Sendable {
         let copies = sockets.compactMap { OpenFile.duplicating($0.number) }
         state.kept.withLock { $0[index] = copies.isEmpty ? nil : copies }
       },
+      keepLegacy: { index, file in
+        guard state.keepsLegacies.withLock({ $0 }) else { return file == nil }
+        let copy = file.flatMap { OpenFile.duplicating($0.number) }
+        state.legacies.withLock { $0[index] = copy }
+        return true
+      },
       makeDevice: { spec in
         let device = NetlinkDevice(
           name: spec.name, selection: spec.device, kernel: kernel, datapath: spec.datapath ?? .relay)
@@ -70,13 +79,21 @@ final class NetlinkSupervisionLab: Sendable {
     let process = Process(kernel, supervisor)
     processes.withLock { $0.append(process) }
     let links = keepingLinks ? kept : [:]
-    await supervisor.adopt(declared: declared, links: links, detachingOrphans: detachingOrphans)
+    await supervisor.adopt(
+      declared: declared, links: links, legacies: legacies.mapValues { [$0] }, detachingOrphans: detachingOrphans)
     await supervisor.reconcile(declared)
     return process
   }
 
   /// What the service manager keeps.
   var kept: [Int: [OpenFile]] { state.kept.withLock { $0 } }
+  /// Copies, as each process gets.
+  var legacies: [Int: OpenFile] {
+    state.legacies.withLock { $0 }.compactMapValues { OpenFile.duplicating($0.number) }
+  }
+  func setLegacy(_ file: OpenFile?, of index: Int) { state.legacies.withLock { $0[index] = file } }
+  /// Without a service manager nobody keeps anything.
+  func keepNoLegacies() { state.keepsLegacies.withLock { $0 = false } }
 
   func spec(
     _ name: String, _ uri: String, device: Int, adjust: (inout AttachmentSpec) -> Void = { _ in }
@@ -112,6 +129,12 @@ final class NetlinkSupervisionLab: Sendable {
     try await eventually("\(name) is \(state)", else: "\(log(of: name))") {
       await self.report(name, process)?.state == state
     }
+  }
+
+  /// Somebody else detaches it.
+  func disconnect(_ index: Int) async throws {
+    try await driver.netlink.disconnect(index: index, within: .seconds(10))
+    try await waitUntilDetached(index)
   }
 
   func waitUntilDetached(_ index: Int) async throws {
