@@ -1,5 +1,5 @@
 # a server that forgets, when it is killed, what it had not yet been told to flush: the relay sends it again; without, it is lost
-# Time limit: 400
+# Time limit: 500
 
 start_daemon
 names=(relay classic keeping-nothing direct)
@@ -87,3 +87,27 @@ kill -TERM "$writer"
 wait "$writer" || fail "the writer saw an error"
 sync "${devices[relay]}"
 ./writer verify "${image[relay]}" "$work/handed-over" --unsynced --start 1024
+
+# In the middle of an outage nothing can be flushed: what was acknowledged goes on in the next daemon, also in one that
+# comes after a second hand-over, and after one that was killed before any server was there.
+./writer append "${devices[relay]}" "$work/outage" --direct --unsynced --pause 0.01 --start 2048 &
+writer=$!
+sleep 2
+mark relay
+kill_server relay
+wait_state relay reconnecting
+systemctl restart "$daemon"
+wait_state relay reconnecting
+require "the journal says what the server will get again" journal_says "of acknowledged writes again"
+systemctl restart "$daemon"
+wait_state relay reconnecting
+systemctl kill --signal=SIGKILL "$daemon"
+wait_state relay reconnecting
+serve
+wait_state relay attached
+require "what a former daemon had acknowledged was sent again" test "$(status_of relay .statistics.replayed)" -gt 0
+eventually 60 "the writer goes on" longer_than "$work/outage" $(($(wc --lines <"$work/outage") + 20))
+kill -TERM "$writer"
+wait "$writer" || fail "the writer saw an error"
+sync "${devices[relay]}"
+./writer verify "${image[relay]}" "$work/outage" --unsynced --start 2048
