@@ -15,7 +15,7 @@ extension RelayedDevice {
     }
     let isUp = linkCount > 0
     // What is held fails, so that writing out ends; and the kernel's farewell is read, which would block it otherwise.
-    if !isUp { relay?.giveUp() }
+    if !isUp { await relay?.answerWaiting() }
     var failure: Failure?
     do throws(Failure) { try await inner.release(timeout: timeout) } catch { failure = error }
     if let relay {

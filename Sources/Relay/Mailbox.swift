@@ -14,7 +14,7 @@ final class Mailbox: Sendable {
     case add([RelayLink], CheckedContinuation<[LinkID], Never>)
     case replaceAll([RelayLink], Duration, CheckedContinuation<Result<[LinkID], RelayError>, Never>)
     case supersede(LinkID, [RelayLink], CheckedContinuation<[LinkID], Never>)
-    case giveUp
+    case giveUp(CheckedContinuation<Void, Never>?)
     case drain(Duration, CheckedContinuation<Bool, Never>)
     case resume
     case endKernelSide
@@ -29,7 +29,8 @@ final class Mailbox: Sendable {
       case .replaceAll(_, _, let caller): caller.resume(returning: .failure(.ended))
       case .drain(_, let caller): caller.resume(returning: false)
       case .end(_, let caller): caller?.resume(returning: .nothing)
-      case .kernelEnd, .giveUp, .resume, .endKernelSide, .change: break
+      case .giveUp(let caller): caller?.resume()
+      case .kernelEnd, .resume, .endKernelSide, .change: break
       }
     }
   }

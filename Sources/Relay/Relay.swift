@@ -61,7 +61,12 @@ package final class Relay: Sendable {
   }
 
   /// Answers EIO to all that waits and all that comes, until a link is added.
-  package func giveUp() { mailbox.post(.giveUp) }
+  package func giveUp() { mailbox.post(.giveUp(nil)) }
+
+  /// The same, and returns when what waited has been answered, as far as the kernel's socket takes it.
+  package func answerWaiting() async {
+    await withCheckedContinuation { mailbox.post(.giveUp($0)) }
+  }
 
   /// Reads nothing more from the kernel, has everything answered and flushed. Whether that was done `within` the time;
   /// when not, all goes on as before. After a success the relay stays quiet until `resume`.

@@ -41,7 +41,9 @@ extension RelayEngine {
       case .replaceAll(let added, let limit, let caller): beginReplacing(added, limit, caller)
       case .drain(let limit, let caller): beginDraining(limit, caller)
       case .resume: resume()
-      case .giveUp: ledger.giveUp(now: now)
+      case .giveUp(let caller):
+        ledger.giveUp(now: now)
+        if let caller { whoGaveUp.append(caller) }
       case .endKernelSide:
         if let file = kernel.file { Socket.shutDown(file.number) }
       case .change(let settings): use(settings)

@@ -42,6 +42,8 @@ struct RelayEngine: ~Copyable {
   /// At the last tick nothing was under way.
   var wasIdle = false
   var isEnding = false
+  /// To be told once the answers have been sent.
+  var whoGaveUp: [CheckedContinuation<Void, Never>] = []
   var whoEnded: [CheckedContinuation<Remainder, Never>] = []
   /// What a former process has left, until it is spent.
   var inherited: Legacy?
@@ -121,6 +123,7 @@ struct RelayEngine: ~Copyable {
     sendToKernel()
     endLinks()
     finishChange()
+    tellWhoGaveUp()
     borrow()
     noteHolding()
     publish()
@@ -159,7 +162,14 @@ struct RelayEngine: ~Copyable {
     counters.set(.unflushedBytes, unflushed.bytes)
   }
 
+  private mutating func tellWhoGaveUp() {
+    guard !whoGaveUp.isEmpty else { return }
+    for caller in whoGaveUp { caller.resume() }
+    whoGaveUp.removeAll()
+  }
+
   private mutating func closeAll() {
+    tellWhoGaveUp()
     ledger.end()
     reportEvents()
     let remainder = leave()
