@@ -4,14 +4,35 @@ import NBDProtocol
 
 /// One attempt: from the servers of the spec to links in the kernel.
 extension AttachmentWorker {
+  /// Makes links for what is wanted now: begins anew where something else was wanted when it began.
+  func makeLinks(_ generation: Lifecycle.Generation, _ placement: LinkPlacement) async throws(Failure) {
+    while true {
+      let scope = scope
+      do throws(Failure) { return try await connectAndBind(generation, repairing(placement), in: scope) } catch {
+        guard scope !== self.scope else { throw error }
+        if case .detaching = lifecycle.state { throw error }
+        // What is declared now may know nothing better.
+        if renewal == .failingBack { renewal = .carrying }
+      }
+    }
+  }
+
+  /// Links that are up and were made for something else get no company: all are made anew.
+  private func repairing(_ placement: LinkPlacement) -> LinkPlacement {
+    guard placement == .replacingLost, isOutdated else { return placement }
+    renewal = .carrying
+    return .replacingAll
+  }
+
   /// Tries the servers in their order; when all fail, says of each why.
-  func connectAndBind(
+  private func connectAndBind(
     _ generation: Lifecycle.Generation, _ placement: LinkPlacement, in scope: AttemptScope
   ) async throws(Failure) {
+    let intent = intent
     var failures: [(server: ServerURI, failure: Failure)] = []
     for server in servers(for: placement) {
       do throws(Failure) {
-        return try await connectAndBind(server, generation, placement, in: scope)
+        return try await connectAndBind(server, for: intent, generation, placement, in: scope)
       } catch {
         failures.append((server, error))
         // A device that can't be had is not the server's fault; the next one would meet the same.
@@ -22,7 +43,8 @@ extension AttachmentWorker {
   }
 
   private func connectAndBind(
-    _ server: ServerURI, _ generation: Lifecycle.Generation, _ placement: LinkPlacement, in scope: AttemptScope
+    _ server: ServerURI, for intent: Intent, _ generation: Lifecycle.Generation, _ placement: LinkPlacement,
+    in scope: AttemptScope
   ) async throws(Failure) {
     if placement == .replacingLost {
       report.server = "\(server)"
@@ -52,13 +74,15 @@ extension AttachmentWorker {
         try requireSame(link, as: links[0])
         links.append(link)
       }
+      try requireProtected(links, for: intent)
       report.activity = "binding"
       publish()
+      let isPartial = isPartial(placement, to: server, device)
       try await device.bind(links, identity.parameters, placement, onLoss: lossCallback(generation))
       // Kept only once it is bound: until then another try may need another interface.
       self.device = device
-      self.identity = identity
-      fill(from: device, identity)
+      keep(identity, for: intent, isPartial: isPartial)
+      fill(from: device, self.identity ?? identity)
     } catch {
       // A server may keep a client that does not take its leave; what the kernel has got is the kernel's.
       for link in links where !device.owns(link) { leave(link, scope) }
@@ -68,6 +92,8 @@ extension AttachmentWorker {
 
   /// A device that was made for other servers may be moved to this one.
   private func requireCarriable(_ server: ServerURI, by device: any KernelDevice) throws(Failure) {
+    let required = spec.requiredProtection
+    guard spec.protection(by: server) >= required else { throw .unprotected(required) }
     switch device.datapath {
     case .relay: break
     case .ktls: try Link.requireKernelTLS(server)
@@ -77,6 +103,15 @@ extension AttachmentWorker {
         .comparing, "`datapath: direct` can't carry TLS: the kernel speaks to the server itself",
         hint: "write `datapath: relay`, then stop the attachment and start it again", advice: .giveUp)
     }
+  }
+
+  /// No link gets into the device but such as is wanted now: what was declared meanwhile may want more of it.
+  private func requireProtected(_ links: [Link], for intent: Intent) throws(Failure) {
+    guard intent == self.intent else {
+      throw Failure(.comparing, "something else was declared while the link was made", advice: .retry)
+    }
+    let required = spec.requiredProtection
+    guard links.allSatisfy({ Protection($0.security) >= required }) else { throw .unprotected(required) }
   }
 
   /// Makes a link in the form in which the device takes it.

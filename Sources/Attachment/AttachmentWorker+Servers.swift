@@ -8,8 +8,10 @@ import Synchronization
 extension AttachmentWorker {
   /// Why links that are up are renewed.
   enum Renewal: Equatable {
-    /// The export may have changed, or the servers. `fromFirst`: the first of them that can be had, else the one in use.
-    case again(fromFirst: Bool)
+    /// The export may have changed, or the credentials.
+    case again
+    /// Something else is declared than what they were made for.
+    case carrying
     /// The operator wants that one.
     case moving(to: ServerURI)
     /// One that is declared before the one in use may be back.
@@ -36,8 +38,8 @@ extension AttachmentWorker {
       return others + usual.filter { $0 == current }
     case .replacingAll:
       switch renewal {
-      case .again(fromFirst: false): return current.map { isCurrentUsual ? [$0] : usual } ?? usual
-      case .again(fromFirst: true), .superseding: return usual
+      case .again: return current.map { isCurrentUsual && !isOutdated ? [$0] : usual } ?? usual
+      case .carrying, .superseding: return usual
       case .moving(let server): return [server]
       case .failingBack: return Array(usual.prefix { $0 != current })
       }
@@ -100,7 +102,9 @@ extension AttachmentWorker {
         publishBinding()
       }
     case .legacyChanged: return publishBinding()
-    case .recovered, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .serverChanged, .kernelMisbehaved: break
+    case .recovered, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .serverChanged, .renewedAsDeclared,
+      .kernelMisbehaved:
+      break
     }
     publish(notice)
   }

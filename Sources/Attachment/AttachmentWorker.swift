@@ -45,11 +45,15 @@ package actor AttachmentWorker {
   var identity: DeviceIdentity?
   /// Where the operator has moved it: see `servers(for:)`.
   var movedTo: ServerURI?
+  /// What the links that are up were made for, all of them; `nil` where there is no device.
+  var carried: Intent?
   /// Why links that are up are renewed, where they are.
-  var renewal = Renewal.again(fromFirst: true)
+  var renewal = Renewal.again
   var failBackTimer: (any DispatchSourceTimer)?
+  var carryTimer: (any DispatchSourceTimer)?
   var isSupersedingDue = false
-  private var scope: AttemptScope?
+  /// Of the attempt under way, or of the last one.
+  var scope: AttemptScope
   private var timers: [Lifecycle.Timer: any DispatchSourceTimer] = [:]
   /// Links that were lost before the success of the attempt that made them was told.
   private var earlyLoss: (generation: Lifecycle.Generation, loss: LinkLoss)?
@@ -57,6 +61,7 @@ package actor AttachmentWorker {
   private var drainLimit = AttachmentWorker.defaultDrainLimit
   private var stopWaiters: [CheckedContinuation<Void, Never>] = []
   private var renewalWaiters: [CheckedContinuation<Failure?, Never>] = []
+  private let slowRetry: Duration
   let makeDevice: MakeDevice
   private let observe: @Sendable (Observation) -> Void
 
@@ -68,17 +73,21 @@ package actor AttachmentWorker {
   /// - Parameters:
   ///   - movedTo: the server that the operator has chosen in place of those declared.
   ///   - seed: of the back-off's jitter.
+  ///   - slowRetry: how often, or at `retry.maximum` if that is longer, new links are tried for in the place of those that
+  ///     are not as declared.
   ///   - observe: called on the worker's queue for each change, in order.
   package init(
     _ spec: AttachmentSpec, movedTo: ServerURI? = nil, seed: UInt64 = .random(in: .min ... .max),
-    makeDevice: @escaping MakeDevice,
+    slowRetry: Duration = Lifecycle.slowRetry, makeDevice: @escaping MakeDevice,
     observe: @escaping @Sendable (Observation) -> Void
   ) {
     self.spec = spec
     self.movedTo = movedTo
     executor = QueueExecutor(label: "attachment \(spec.name)")
+    scope = AttemptScope(queue: executor.queue)
     lifecycle = Lifecycle(retry: spec.retry, reconnectTimeout: spec.reconnectTimeout, seed: seed)
     report = AttachmentReport(name: spec.name, state: .stopped, since: wallClockNow())
+    self.slowRetry = slowRetry
     self.makeDevice = makeDevice
     self.observe = observe
   }
@@ -91,6 +100,7 @@ package actor AttachmentWorker {
     let identity = record.identity
     self.device = device
     self.identity = identity
+    carried = intent
     report.dataLosses = record.dataLosses ?? []
     report.dataLossCount = record.dataLossCount ?? 0
     fill(from: device, identity)
@@ -108,15 +118,19 @@ package actor AttachmentWorker {
   }
 
   /// Tries now instead of at the end of the pause.
-  package func retry() { handle(.retry) }
+  package func retry() {
+    handle(.retry)
+    carryIntent()
+  }
 
   /// What the device has counted. From any thread.
   package nonisolated var statistics: IOStatistics? { meter.statistics }
 
-  /// Takes over what needs no new device: time limits and retry policy.
+  /// Takes over what needs no new device. Where it is what links are made with, none is made with the former any more, and
+  /// those that are up are renewed, as soon as new ones can be had.
   package func update(_ spec: AttachmentSpec) {
-    // Whoever declares other servers has taken the move into account.
-    if spec.servers != self.spec.servers { movedTo = nil }
+    let before = intent
+    if spec.servers != self.spec.servers { forgetMove(for: spec.servers) }
     self.spec = spec
     device?.update(spec)
     scheduleFailBack()
@@ -128,28 +142,19 @@ package actor AttachmentWorker {
       Task { try? await device.holdIO(for: spec.reconnectTimeout) }
     }
     publishBinding()
-  }
-
-  /// Makes new links in place of those that are up, which also finds an export that has grown. Throws why it could not;
-  /// the old links are then as they were. `fromFirst`: also to another server, the first that can be had.
-  package func renew(fromFirst: Bool = false) async throws(Failure) {
-    begin(.again(fromFirst: fromFirst))
-    guard case .degraded(_, .trying) = lifecycle.state else {
-      // It is on its way to new links already, or waits to be: now is as good a time as any.
-      handle(.retry)
-      return
-    }
-    try await untilRenewed()
+    if intent != before { intentChanged() }
   }
 
   /// Makes new links in the place of all that there are, with the credentials that are there now, and returns when they
-  /// are up; where none is up, tries now. Throws why it could not; links that are up are then as they were.
+  /// are up, which also finds an export that has grown; where none is up, tries now. Throws why it could not; links that
+  /// are up are then as they were.
   package func reconnect() async throws(Failure) {
     // What is under way may have begun before what the caller knows of: it does not count.
     while lifecycle.state.isAttempting { await outcome() }
     switch lifecycle.state {
     case .attached:
-      try await renew()
+      begin(.again)
+      try await untilRenewed()
     case .degraded:
       // The lost ones first: as a whole they are renewed from there.
       handle(.retry)
@@ -166,11 +171,8 @@ package actor AttachmentWorker {
   /// Puts links to that server in the place of those that are up, and keeps to it. Throws why it could not; all is then
   /// as it was. Where no link is up it only remembers, and tries that server next.
   package func move(to server: ServerURI) async throws(Failure) {
-    guard server.usesTLS || !spec.servers.contains(where: \.usesTLS) else {
-      throw Failure(
-        .connecting, "the attachment is declared with TLS, and never goes without it", hint: "write `nbds` for `nbd`",
-        advice: .giveUp)
-    }
+    let required = spec.requiredProtection
+    guard spec.protection(by: server) >= required else { throw .unprotected(required) }
     switch lifecycle.state {
     case .attached:
       begin(.moving(to: server))
@@ -180,8 +182,9 @@ package actor AttachmentWorker {
     case .detaching, .stopped:
       throw Failure(.connecting, "it is being stopped", advice: .retry)
     case .connecting, .reconnecting, .waiting, .failed:
+      guard movedTo != server else { return handle(.retry) }
       movedTo = server
-      handle(.retry)
+      intentChanged()
     }
   }
 
@@ -241,7 +244,9 @@ package actor AttachmentWorker {
     guard case .stopped = lifecycle.state else { return }
     device = nil
     identity = nil
+    carried = nil
     scheduleFailBack()
+    scheduleCarrying()
     for waiter in stopWaiters { waiter.resume() }
     stopWaiters = []
     endRenewal(Failure(.connecting, "the attachment was stopped", advice: .retry))
@@ -252,7 +257,7 @@ package actor AttachmentWorker {
     case .attempt(let generation): begin(generation, repairPlacement)
     case .renew(let generation): begin(generation, renewal == .superseding ? .superseding : .replacingAll)
     case .cancelAttempt:
-      scope?.cancel()
+      scope.cancel()
     case .detach(let generation):
       Task { await release(generation) }
     case .letGo(let generation):
@@ -286,21 +291,25 @@ package actor AttachmentWorker {
     if timer.purpose == .retry { report.nextTry = wallClockNow() + duration.inSeconds }
   }
 
+  /// Before the next try for links as they are declared.
+  func newSlowPause() -> Duration { lifecycle.backoff.jittered(max(slowRetry, spec.retry.maximum)) }
+
   private func begin(_ generation: Lifecycle.Generation, _ placement: LinkPlacement) {
-    let scope = AttemptScope(queue: executor.queue)
-    self.scope = scope
-    Task { await attempt(generation, placement, in: scope) }
+    scope = AttemptScope(queue: executor.queue)
+    Task { await attempt(generation, placement) }
   }
 
-  private func attempt(
-    _ generation: Lifecycle.Generation, _ placement: LinkPlacement, in scope: AttemptScope
-  ) async {
-    let earlier = identity?.server
+  private func attempt(_ generation: Lifecycle.Generation, _ placement: LinkPlacement) async {
+    let (earlier, earlierSettings) = (identity?.server, carried?.settings)
     do throws(Failure) {
-      try await connectAndBind(generation, placement, in: scope)
-      if case .moving(let server) = renewal, placement == .replacingAll { movedTo = server }
+      try await makeLinks(generation, placement)
+      if case .moving(let server) = renewal, placement == .replacingAll {
+        movedTo = server
+        carried?.movedTo = server
+      }
       handle(.attemptSucceeded(generation))
       if let earlier, let now = identity?.server, now != earlier { noticed(.serverChanged(from: earlier, to: now)) }
+      if let earlierSettings, carried?.settings != earlierSettings { noticed(.renewedAsDeclared) }
       publishBinding()
       if let (lost, loss) = earlyLoss, lost == generation {
         earlyLoss = nil
@@ -308,6 +317,7 @@ package actor AttachmentWorker {
       }
       endRenewal(nil)
     } catch {
+      if isOutdated { report.renewalFailure = error }
       handle(.attemptFailed(generation, error))
       if placement != .replacingLost { keepAsBefore() }
       endRenewal(error)
@@ -315,6 +325,7 @@ package actor AttachmentWorker {
     noticeLossDuringAttempt()
     scheduleFailBack()
     scheduleSuperseding()
+    scheduleCarrying()
   }
 
   /// What is up is what was up before a renewal that did not come about.
@@ -322,7 +333,7 @@ package actor AttachmentWorker {
     guard case .attached = lifecycle.state, let device, let identity else { return }
     fill(from: device, identity)
     // Who asked for it is told; nobody asked for the others.
-    if renewal == .failingBack || renewal == .superseding { report.failure = nil }
+    if [.failingBack, .superseding, .carrying].contains(renewal) { report.failure = nil }
     publish()
   }
 
@@ -401,12 +412,15 @@ package actor AttachmentWorker {
     if !state.isPausing { report.nextTry = nil }
     if previous != report.state { report.since = wallClockNow() }
     if case .stopped = state { report.device = nil }
+    if !isOutdated { report.renewalFailure = nil }
     observe(Observation(report: report, previous: previous == report.state ? nil : previous))
   }
 
   /// Tells what the next process needs to take the device over.
   func publishBinding() {
     guard let device, let identity, let index = device.index else { return }
+    var spec = spec
+    if let carried { spec.linkSettings = carried.settings }
     let legacy = device.legacy
     var record = DeviceRecord(
       spec: spec, index: index, interface: device.interface, identity: identity, datapath: device.datapath)

@@ -123,6 +123,8 @@ package enum DeviceNotice: Equatable, Sendable {
   case legacyLost(bytes: Int, reason: String)
   /// Its links lead to another server now.
   case serverChanged(from: ServerURI, to: ServerURI)
+  /// All its links are made with what is declared since they were made before.
+  case renewedAsDeclared
   /// The kernel has sent what no kernel sends.
   case kernelMisbehaved(String)
 }

@@ -42,6 +42,8 @@ package struct AttachmentReport: Equatable, Sendable {
   package var attempts: Int = 0
   /// How often a link was lost since the worker started.
   package var losses: Int = 0
+  /// Why links that were made for what was declared before are still up, where new ones could not be had.
+  package var renewalFailure: Failure?
 
   /// Since when the oldest request waits for its answer, in seconds since the epoch, where that is long.
   package var stalledSince: Double?

@@ -42,6 +42,7 @@ package struct StatusDetail {
       ("protection", attachment.tls?.sentence),
       ("links", "\(attachment.links)"),
       ("links lost", attachment.losses > 0 ? "\(attachment.losses)" : nil),
+      ("not as declared", attachment.renewalFailure?.sentence),
       ("stalled", attachment.stalledSince.map { "since \(moment($0))" }),
     ]
   }

@@ -34,6 +34,7 @@ package struct StatusDocument: Codable, Equatable, Sendable {
     package var nextTry: Timestamp?
     package var attempts: Int
     package var losses: Int
+    package var renewalFailure: Failure?
     package var stalledSince: Timestamp?
     package var dataLossCount = 0
     package var dataLosses: [DataLoss] = []
@@ -110,7 +111,9 @@ extension StatusDocument.Attachment {
       kernelInterface: report.kernelInterface, datapath: report.datapath,
       tls: report.security.map(StatusDocument.Security.init), links: report.links,
       failure: report.failure.map(StatusDocument.Failure.init), nextTry: report.nextTry.map(Timestamp.init),
-      attempts: report.attempts, losses: report.losses, stalledSince: report.stalledSince.map(Timestamp.init),
+      attempts: report.attempts, losses: report.losses,
+      renewalFailure: report.renewalFailure.map(StatusDocument.Failure.init),
+      stalledSince: report.stalledSince.map(Timestamp.init),
       dataLossCount: report.dataLossCount, dataLosses: report.dataLosses.map(StatusDocument.DataLoss.init),
       statistics: report.statistics.map(StatusDocument.Statistics.init))
   }

@@ -67,6 +67,10 @@ extension StatusDocument.Attachment {
   /// What is wrong although it may be attached.
   func warnings(now: Double) -> [String] {
     var lines: [String] = []
+    if let renewalFailure {
+      lines.append("its links are not as declared, because new ones can't be had: \(renewalFailure.sentence)")
+      if let hint = renewalFailure.hint { lines.append("hint: " + printable(hint)) }
+    }
     if let stalledSince, state == .attached || state == .degraded {
       lines.append("stalled: a request has waited \(durationText(now - stalledSince.seconds)) for its answer")
     }

@@ -10,6 +10,7 @@ package import Systemd
 package struct Chronicle: Sendable {
   private var lastFailure: String?
   private var hasSaidThatItStalls = false
+  private var lastRenewalFailure: String?
 
   package init() {}
 
@@ -42,6 +43,22 @@ package struct Chronicle: Sendable {
       ])
   }
 
+  /// The entry for links that are not as declared, and can't be made anew; `nil` where nothing is to be said of them.
+  package mutating func renewal(of observation: AttachmentWorker.Observation) -> JournalEntry? {
+    let report = observation.report
+    let failure = report.renewalFailure?.message
+    defer { lastRenewalFailure = failure }
+    guard let failure, failure != lastRenewalFailure else { return nil }
+    return JournalEntry(
+      .warning,
+      printable(
+        "\(report.name): its links stay as they were declared before, because new ones can't be had: \(failure)"),
+      fields: [
+        .attachment: report.name, .device: report.device, .server: report.server, .export: report.export,
+        .phase: report.renewalFailure?.phase.rawValue, .errno: report.renewalFailure?.errnoCode.map { "\($0)" },
+      ])
+  }
+
   /// That requests wait while there is no server goes without saying.
   private mutating func isWorthSaying(_ notice: DeviceNotice, _ state: AttachmentReport.State) -> Bool {
     switch notice {
@@ -53,6 +70,7 @@ package struct Chronicle: Sendable {
       return hasSaidThatItStalls
     case .legacyChanged: return false
     case .silent, .recovered, .dataLost, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .serverChanged,
+      .renewedAsDeclared,
       .kernelMisbehaved:
       return true
     }

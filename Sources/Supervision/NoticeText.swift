@@ -54,6 +54,7 @@ enum NoticeText {
       )
     case .legacyChanged: return (.debug, "what is kept of it for the next process is another", nil)
     case .serverChanged(let old, let new): return (.info, "moved from \(old) to \(new)", .serverChanged)
+    case .renewedAsDeclared: return (.info, "its links are made anew, as they are declared now", nil)
     case .kernelMisbehaved(let problem):
       return (.error, "the kernel has sent what it may not send (\(problem)): it gets a new connection", nil)
     }
@@ -77,7 +78,7 @@ extension DeviceNotice {
     case .dataLost(let loss): loss.errnoCode
     case .flushFailed(let code): code
     case .silent, .stalled, .flowing, .recovered, .leftUnflushed, .leftUntold: nil
-    case .legacyChanged, .legacyLost, .serverChanged, .kernelMisbehaved: nil
+    case .legacyChanged, .legacyLost, .serverChanged, .renewedAsDeclared, .kernelMisbehaved: nil
     }
   }
 }

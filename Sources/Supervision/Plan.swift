@@ -9,7 +9,7 @@ package struct Plan: Equatable, Sendable {
     case keep
     /// Only what needs neither a new device nor a new link has changed.
     case update(AttachmentSpec)
-    /// What has changed needs new links, and no new device.
+    /// What has changed needs new links, and no new device: as `update` for who carries it out.
     case renew(AttachmentSpec)
     /// Stop, then start as declared now.
     case replace(AttachmentSpec)
@@ -37,6 +37,14 @@ package struct Plan: Equatable, Sendable {
     self.actions = actions
   }
 
+  /// The new spec, where a device that lives on takes it over.
+  package static func change(of running: AttachmentSpec, to declared: AttachmentSpec) -> AttachmentSpec? {
+    switch change(from: running, to: declared, isRenewable: true) {
+    case .update(let spec), .renew(let spec): spec
+    case .start, .keep, .replace, .stop: nil
+    }
+  }
+
   private static func change(from old: AttachmentSpec, to new: AttachmentSpec, isRenewable: Bool) -> Action {
     if old == new { return .keep }
     var softened = old
@@ -53,10 +61,7 @@ package struct Plan: Equatable, Sendable {
     // Another server may have the same data; another export is another device.
     let exports = Set(old.servers.map(\.exportName))
     guard isRenewable, new.servers.allSatisfy({ exports.contains($0.exportName) }) else { return .replace(new) }
-    softened.servers = new.servers
-    softened.tls = new.tls
-    softened.expectedSize = new.expectedSize
-    softened.requestTimeout = new.requestTimeout
+    softened.linkSettings = new.linkSettings
     return softened == new ? .renew(new) : .replace(new)
   }
 }

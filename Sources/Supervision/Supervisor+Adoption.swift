@@ -31,11 +31,11 @@ extension Supervisor {
       let sockets = links[index] ?? []
       let isRecorded = bound.contains { $0.name == name && $0.index == records[name]?.index }
       if let record = records[name], record.index == index, record.interface == .netlink {
-        adopt(record, sockets, legacies[index] ?? [], kernel)
+        adopt(record, declared.first { $0.name == name }, sockets, legacies[index] ?? [], kernel)
       } else if !isRecorded, entries[name] == nil, let spec = declared.first(where: { $0.name == name }),
         let record = recordFromKernel(spec, index, linkCount: max(1, sockets.count), hasSockets: !sockets.isEmpty)
       {
-        adopt(record, sockets, legacies[index] ?? [], kernel)
+        adopt(record, spec, sockets, legacies[index] ?? [], kernel)
       } else if detachingOrphans {
         orphans[index] = name
       }
@@ -45,7 +45,10 @@ extension Supervisor {
     scheduleDeferredCheck()
   }
 
-  private func adopt(_ record: DeviceRecord, _ sockets: [OpenFile], _ files: [OpenFile], _ kernel: NetlinkKernel) {
+  private func adopt(
+    _ record: DeviceRecord, _ declared: AttachmentSpec?, _ sockets: [OpenFile], _ files: [OpenFile],
+    _ kernel: NetlinkKernel
+  ) {
     let name = record.spec.name
     let legacy = record.datapath == .relay ? legacy(of: record, files) : nil
     let netlinkDevice = NetlinkDevice(adopting: record, sockets: sockets, kernel: kernel)
@@ -73,7 +76,12 @@ extension Supervisor {
       "\(name): taken over: /dev/nbd\(record.index), \(state)"
         + (unwatched > 0 ? ", as far as can be seen without their sockets" : ""),
       fields: [.attachment: name, .device: "/dev/nbd\(record.index)"])
-    order(name) { $0.adopt(device, of: record) }
+    let change = declared.flatMap { Plan.change(of: record.spec, to: $0) }
+    order(name) { worker in
+      worker.adopt(device, of: record)
+      // Before it tries for the first time: no link is made as it was declared once.
+      if let change { worker.update(change) }
+    }
   }
 
   /// The kernel's own facts of a device of which nothing else is known.

@@ -167,18 +167,13 @@ package actor Supervisor {
       entries[name]?.phase = .running
       order(name) { $0.retry() }
       renewIfGrown(name)
-    case .update(let spec):
+    case .update(let spec), .renew(let spec):
       entries[name]?.phase = .running
       entries[name]?.spec = spec
       order(name) { worker in
         worker.update(spec)
         worker.retry()
       }
-    case .renew(let spec):
-      entries[name]?.phase = .running
-      entries[name]?.spec = spec
-      order(name) { $0.update(spec) }
-      renewLinks(name, fromFirst: true)
     case .replace, .stop:
       leaveUnlessInUse(name, action)
     }
@@ -193,18 +188,6 @@ package actor Supervisor {
     return named
   }
 
-  /// Moves a device to new links under the I/O that goes on; where that can't be, it stays as it is, and says so.
-  private func renewLinks(_ name: String, fromFirst: Bool = false) {
-    guard let worker = entries[name]?.worker else { return }
-    Task {
-      do throws(Failure) { try await worker.renew(fromFirst: fromFirst) } catch {
-        log(
-          .warning, "\(name): its links stay as they were, because new ones can't be had: \(error.message)",
-          fields: [.attachment: name])
-      }
-    }
-  }
-
   /// An export that has grown is seen at a reload too: asked for beside the links, which stay where nothing has changed.
   private func renewIfGrown(_ name: String) {
     guard let entry = entries[name], entry.isRenewable, entry.report.state == .attached,
@@ -216,7 +199,11 @@ package actor Supervisor {
     Task {
       let probe = Probe(server, tls: entry.spec.tls, timeout: entry.spec.connectTimeout)
       guard let export = try? await probe.export().value, export.size >= size + UInt64(blockSize) else { return }
-      renewLinks(name)
+      do throws(Failure) { try await entry.worker.reconnect() } catch {
+        log(
+          .warning, "\(name): its export has grown, and new links to it can't be had: \(error.message)",
+          fields: [.attachment: name])
+      }
     }
   }
 
@@ -320,6 +307,7 @@ package actor Supervisor {
     }
     tellAttachmentWaiters(observation.report)
     if let entry = entries[name]?.chronicle.notice(of: observation) { log(entry) }
+    if let entry = entries[name]?.chronicle.renewal(of: observation) { log(entry) }
     guard observation.previous != nil else { return }
     if let entry = entries[name]?.chronicle.entry(for: observation) { log(entry) }
     switch observation.report.state {

@@ -66,6 +66,26 @@ struct TLSRequirementsTests {
     #expect(files.priorities == "NORMAL")
   }
 
+  @Test("no link may have less protection than any server with TLS is declared with")
+  func protection() throws {
+    func spec(_ servers: String..., verify: TLSVerification = .full) throws -> AttachmentSpec {
+      var spec = AttachmentSpec(name: "data", servers: try servers.map { try ServerURI(parsing: $0) })
+      spec.tls = TLSSpec()
+      spec.tls?.verify = verify
+      return spec
+    }
+    #expect(try spec("nbd://h").requiredProtection == .none)
+    #expect(try spec("nbds://h").requiredProtection == .verified)
+    #expect(try spec("nbds://h", "nbd://h").requiredProtection == .verified)
+    #expect(try spec("nbds://h", verify: .none).requiredProtection == .unverified)
+    #expect(try spec("nbds://h", "nbds://i/?tls-verify-peer=0").requiredProtection == .unverified)
+    let data = try spec("nbds://h")
+    #expect(try data.protection(by: ServerURI(parsing: "nbd://i")) == .none)
+    #expect(try data.protection(by: ServerURI(parsing: "nbds://i/?tls-verify-peer=0")) == .unverified)
+    #expect(try data.protection(by: ServerURI(parsing: "nbds://i")) == .verified)
+    #expect(try data.protection(by: ServerURI(parsing: "nbds://i/?tls-type=psk&tls-psk-file=/k")) == .verified)
+  }
+
   @Test("anonymous TLS is refused")
   func anonymous() throws {
     #expect(throws: TLSRequirements.Problem.anonymous) { try requirements("nbds://h/?tls-type=anon") }

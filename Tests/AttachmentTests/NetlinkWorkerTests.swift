@@ -86,7 +86,7 @@ struct NetlinkWorkerTests {
     recorder.device.lose(1)
     try await recorder.wait("all links again") { $0.state == .attached && $0.losses == 1 && $0.links == 2 }
     #expect(recorder.device.parameters.map(\.size) == [1 << 20, 1 << 20])
-    try await recorder.worker.renew()
+    try await recorder.worker.reconnect()
     #expect(recorder.device.parameters.last?.size == 2 << 20)
     #expect(recorder.observations.last?.report.size == 2 << 20)
     await recorder.worker.stop()
@@ -135,7 +135,7 @@ struct NetlinkWorkerTests {
     let server = try await server()
     let recorder = try await attached(server) { $0.connections = 2 }
     let old = recorder.device.links.map { ObjectIdentifier($0.socket) }
-    try await recorder.worker.renew()
+    try await recorder.worker.reconnect()
     #expect(recorder.device.placements == [.replacingLost, .replacingAll])
     #expect(Set(recorder.device.links.map { ObjectIdentifier($0.socket) }).isDisjoint(with: old))
     #expect(recorder.device.linkCount == 2)
@@ -152,7 +152,7 @@ struct NetlinkWorkerTests {
     let old = try #require(recorder.device.link)
     // The server that listens there now has another export; the connection to the old one goes on.
     let other = try await server("512K", in: first.directory)
-    let problem = await #expect(throws: Failure.self) { try await recorder.worker.renew() }
+    let problem = await #expect(throws: Failure.self) { try await recorder.worker.reconnect() }
     #expect(problem?.phase == .comparing)
     #expect(recorder.device.link?.socket === old.socket)
     #expect(recorder.observations.last?.report.state == .attached)
@@ -171,28 +171,16 @@ struct NetlinkWorkerTests {
     }
     await recorder.worker.start()
     try await recorder.wait(for: .attached)
-    async let renewal: Void = recorder.worker.renew(fromFirst: true)
+    var spec = await recorder.worker.spec
+    spec.servers.append(ServerURI(address: .unix(path: "/nonexistent/nbd.sock")))
+    await recorder.worker.update(spec)
     try await eventually("the renewal is under way") {
       recorder.observations.last?.report.activity?.hasPrefix("negotiating") == true
     }
     recorder.device.lose(1)
     first.end(SIGKILL)
-    try? await renewal
     // All links are lost by now, and the server is gone.
     try await recorder.wait("I/O is held") { $0.state == .reconnecting && $0.links == 0 }
-    await recorder.worker.stop()
-  }
-
-  @Test("what has no device is tried now instead of renewed; what is stopped stays so")
-  func nothingToRenew() async throws {
-    let missing = ServerURI(address: .unix(path: "/nonexistent/nbd.sock"))
-    let recorder = Recorder(missing, interface: .netlink) { $0.retry.initial = .seconds(3600) }
-    try await recorder.worker.renew()
-    #expect(await recorder.worker.report.state == .stopped)
-    await recorder.worker.start()
-    try await recorder.wait(for: .waiting)
-    try await recorder.worker.renew()
-    try await recorder.wait("a second try") { $0.attempts == 2 }
     await recorder.worker.stop()
   }
 
@@ -203,7 +191,7 @@ struct NetlinkWorkerTests {
     let recorder = Recorder(server.uri(), script: [.succeeds, .fails(problem)])
     await recorder.worker.start()
     try await recorder.wait(for: .attached)
-    await #expect(throws: problem) { try await recorder.worker.renew() }
+    await #expect(throws: problem) { try await recorder.worker.reconnect() }
     #expect(await recorder.worker.report.state == .attached)
     #expect(recorder.device.linkCount == 1)
     await recorder.worker.stop()

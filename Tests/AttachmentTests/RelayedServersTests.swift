@@ -165,8 +165,10 @@ struct RelayedServersTests {
     try one.restart()
     spec.servers = [first, second]
     await next.worker.update(spec)
-    try await next.worker.renew(fromFirst: true)
-    #expect(await next.worker.report.server == "\(first)")
+    #expect(await !next.worker.isOutdated)
+    spec.servers = [first]
+    await next.worker.update(spec)
+    try await next.wait("the first server") { $0.state == .attached && $0.server == "\(first)" }
     await next.worker.stop()
     withExtendedLifetime((directory, two)) {}
   }

@@ -50,6 +50,8 @@ func relayedReport(_ name: String = "data", state: AttachmentReport.State = .wai
   var report = fullReport(name, state: state)
   report.datapath = .relay
   report.security = LinkSecurity(version: "TLS 1.3", cipher: "AES-256-GCM", place: .relay, isServerVerified: true)
+  report.renewalFailure = Failure(
+    .negotiating, "the server refused TLS", hint: "does it have a certificate?", errnoCode: 104, advice: .giveUp)
   report.stalledSince = sampleNow - 45
   report.dataLossCount = 1
   report.dataLosses = [DataLoss(offset: 1 << 20, length: 4096, errnoCode: 28, time: sampleNow - 60)]

@@ -76,6 +76,17 @@ struct StatusTableTests {
     #expect(table(snapshot([report])).hasSuffix("\n  removed from the configuration, and kept while mounted on /srv"))
   }
 
+  @Test("says of an attachment that works that its links are not as declared")
+  func notAsDeclared() {
+    var report = attachedReport()
+    report.renewalFailure = Failure(.negotiating, "the server refused TLS", hint: "has it any?", advice: .giveUp)
+    #expect(
+      table(snapshot([report])).split(separator: "\n").dropFirst(2) == [
+        "  its links are not as declared, because new ones can't be had: negotiating: the server refused TLS",
+        "  hint: has it any?",
+      ])
+  }
+
   @Test("says of an attachment that works that it stalls, and that data is lost")
   func warnings() {
     var report = attachedReport()

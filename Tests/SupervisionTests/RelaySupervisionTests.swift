@@ -2,6 +2,7 @@ import Attachment
 import AttachmentModel
 import Control
 import FakeDriver
+import Glibc
 import LinuxKernel
 import Testing
 
@@ -46,6 +47,46 @@ struct RelaySupervisionTests {
       try await lab.wait(for: "data", .attached, second)
       #expect(lab.commands(of: 5001) == [.connect, .reconfigure])
       #expect(await lab.report("data", second)?.datapath == .relay)
+    }
+  }
+
+  @Test("what is declared with TLS while no daemon runs is never connected to in clear, nor left there without a word")
+  func securedMeanwhile() async throws {
+    try await withNetlinkLab { lab in
+      let keys = "\(lab.directory.path)/keys"
+      try lab.directory.write("alice:0123456789abcdef\n", to: "keys")
+      #expect(chmod(keys, 0o600) == 0)
+      // Whoever comes in clear is served too.
+      let server = try await Server("--tls=on", "--tls-psk=\(keys)", "memory", "1M", in: lab.directory)
+      var data = try lab.spec("data", server.uri(), device: 5001) { $0.datapath = nil }
+      data.connections = 1
+      let first = await lab.start([data])
+      try await lab.wait(for: "data", .attached, first)
+      #expect(await lab.report("data", first)?.security == nil)
+      #expect(await first.supervisor.handOverAll(timeout: .seconds(10)))
+      try await eventually("the driver has noticed") { lab.driver.deadLinks(of: 5001) == 1 }
+      let before = server.connections
+
+      data.servers = [try ServerURI(parsing: server.uri().replacing("nbd+", with: "nbds+"))]
+      data.tls = TLSSpec()
+      data.tls?.pskFile = keys
+      let second = await lab.start([data])
+      try await lab.wait(for: "data", .attached, second)
+      #expect(await lab.report("data", second)?.security != nil)
+      #expect(server.connections == before + 1)
+      #expect(lab.commands(of: 5001) == [.connect, .reconfigure])
+
+      // A reload without a server that has TLS: the links stay, and who looks can see it.
+      let plain = try await Server("memory", "1M", replacing: server)
+      data.tls?.verify = .none
+      await second.supervisor.reconcile([data])
+      try await eventually("the reason", else: "\(lab.log(of: "data"))") {
+        await lab.report("data", second)?.renewalFailure?.message.hasPrefix("the server refused TLS") == true
+      }
+      #expect(await lab.report("data", second)?.state == .attached)
+      let warning = "its links stay as they were declared before, because new ones can't be had: the server refused TLS"
+      #expect(lab.log(of: "data").filter { $0.hasPrefix(warning) }.count == 1)
+      withExtendedLifetime(plain) {}
     }
   }
 
