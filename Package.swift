@@ -107,9 +107,8 @@ let package = Package(
     tests(
       "AttachmentTests",
       [
-        "Attachment", "AttachmentModel", "CertificateLab", "FakeDriver", "ForgetfulServer", "LinuxKernel",
-        "NBDProtocol",
-        "Relay", "TLS",
+        "Attachment", "AttachmentModel", "CGnuTLS", "CertificateLab", "FakeDriver", "ForgetfulServer", "LinuxKernel",
+        "NBDProtocol", "Relay", "TLS",
       ]),
     // Depends on the programs, so that they are built before it runs them.
     tests("PackagingTests", ["nbdattach", "nbdattachd", "Control"]),

@@ -14,12 +14,15 @@ package final class ByteStream {
     case tls(TLSError)
   }
 
+  /// How often what is there may hold no data, in all: a few tickets are usual.
+  private static let mostTurnsWithoutData = 1000
   /// The largest piece that is read before more is allocated.
   private static let pieceSize = 64 << 10
 
   private let socket: OpenFile
   private let scope: AttemptScope
   package private(set) var tls: TLSSession?
+  private var turnsWithoutData = 0
 
   package init(_ socket: OpenFile, tls: TLSSession? = nil, scope: AttemptScope) {
     self.socket = socket
@@ -116,7 +119,7 @@ package final class ByteStream {
       case .end: throw .closed(partial: !bytes.isEmpty)
       case .wouldBlock:
         // Listens to less than what is there at once, where that is not data.
-        if !tls.hasBufferedInput { try await wait(.readable) } else { try check() }
+        if tls.hasBufferedInput { try await turnWithoutData() } else { try await wait(.readable) }
       }
     }
     return bytes
@@ -144,7 +147,12 @@ package final class ByteStream {
     do { try await scope.waitUntil(readiness, socket.number) } catch { throw .ended(error) }
   }
 
-  private func check() throws(Failure) {
+  /// A server that has more to say than anybody can listen to must not keep the queue from what ends its time.
+  private nonisolated(nonsending) func turnWithoutData() async throws(Failure) {
+    turnsWithoutData += 1
+    guard turnsWithoutData <= ByteStream.mostTurnsWithoutData else { throw .tls(.noData) }
+    // The rest of this task goes to the end of the queue.
+    await Task.yield()
     do { try scope.check() } catch { throw .ended(error) }
   }
 }

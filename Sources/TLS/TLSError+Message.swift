@@ -18,6 +18,7 @@ extension TLSError: CustomStringConvertible {
     case .unknownServerName(let name): "the server does not know the name \(name)"
     case .alert(let number, let name): "the server ended TLS with alert \(number), \(name)"
     case .notTLS: "what the server sent is not TLS, or was changed on its way"
+    case .noData: "the server sends TLS records without end, and no data in them"
     case .closed: "the server closed the connection during the TLS handshake"
     case .renegotiation: "the server asked to negotiate TLS anew, which is not done"
     case .system(let call, let code): "\(call): \(String(cString: strerror(code)))"
@@ -41,7 +42,7 @@ extension TLSError: CustomStringConvertible {
     case .nothingInCommon(true): "does the server have TLS 1.2 or 1.3, and pre-shared keys rather than certificates?"
     case .nothingInCommon(false): "does the server have TLS 1.2 or 1.3, and certificates rather than pre-shared keys?"
     case .unknownServerName: "give the name in the server's certificate as tls.server-name"
-    case .notTLS: "somebody between may have changed it, or the server's TLS is broken"
+    case .notTLS, .noData: "somebody between may have changed it, or the server's TLS is broken"
     case .file(let file, _, let problem): problem.hint(file)
     case .priority: "gnutls-cli --priority-list shows the words"
     case .kernel(let obstacle): obstacle.hint

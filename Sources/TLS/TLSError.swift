@@ -16,6 +16,8 @@ package enum TLSError: Error, Equatable, Sendable {
   case alert(UInt8, String)
   /// What came is not TLS, or was damaged.
   case notTLS
+  /// The peer goes on and on with records that are not data.
+  case noData
   /// The peer closed the connection in the middle of the handshake.
   case closed
   /// Of renegotiation, which no NBD server needs, nothing is done.
@@ -50,7 +52,7 @@ package enum TLSError: Error, Equatable, Sendable {
     case .file(_, _, .notYetValid): .passing
     case .kernel(.dataPending), .kernel(.refused): .passing
     case .clientCertificateRefused, .presharedKeyRefused, .nothingInCommon, .unknownServerName, .alert, .notTLS,
-      .renegotiation, .file, .priority, .kernel, .library, .outOfStep:
+      .noData, .renegotiation, .file, .priority, .kernel, .library, .outOfStep:
       .final
     }
   }

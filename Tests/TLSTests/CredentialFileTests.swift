@@ -167,7 +167,7 @@ struct CredentialFileTests {
       .clientCertificateRefused(wasPresented: true, alert: "x"),
       .clientCertificateRefused(wasPresented: false, alert: nil), .presharedKeyRefused(identity: "a\n", alert: nil),
       .nothingInCommon(usesPresharedKey: true), .nothingInCommon(usesPresharedKey: false), .unknownServerName("a"),
-      .alert(1, "x"), .notTLS, .closed, .renegotiation, .system("recv", 104), .priority("NORML", offset: 9),
+      .alert(1, "x"), .notTLS, .noData, .closed, .renegotiation, .system("recv", 104), .priority("NORML", offset: 9),
       .library(-1, "x"), .outOfStep, .kernel(.noModule), .kernel(.notTCP), .kernel(.unsupported("x")),
       .kernel(.dataPending), .kernel(.refused("x", 1)),
     ]
