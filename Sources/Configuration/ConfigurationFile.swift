@@ -20,12 +20,12 @@ package struct ConfigurationFile: Equatable, Sendable {
 /// What is to be known of a file that holds a secret.
 package enum KeyFileStatus: Equatable, Sendable {
   case missing
-  /// The permission bits of a regular file that is root's or ours.
-  case mode(UInt32)
-  /// It is another user's, by the number.
-  case foreign(owner: UInt32)
-  /// Exists, but is no regular file, or can't be looked at; with the reason.
+  /// A regular file with that owner and those permission bits.
+  case file(owner: UInt32, mode: UInt32)
+  /// Exists, but is no regular file, or can't be looked at by anybody; with the reason.
   case unusable(String)
+  /// This user may not look at it; with the reason.
+  case hidden(String)
 }
 
 /// Looks at a file that holds a secret, by its path.

@@ -24,7 +24,7 @@ package enum ConfigurationLoader {
   /// Reads texts instead of files, in the order given but the daemon's first. `keyFiles` stands for the files with
   /// secrets, `credentials` for what is in them.
   package static func load(
-    files: [ConfigurationFile], keyFiles: @escaping KeyFileInspector = { _ in .mode(0o600) },
+    files: [ConfigurationFile], keyFiles: @escaping KeyFileInspector = { _ in .file(owner: 0, mode: 0o600) },
     credentials: @escaping CredentialInspector = { _ in [] }
   ) -> LoadedConfiguration {
     load(

@@ -83,10 +83,10 @@ enum FileSystem {
     var status = stat()
     guard stat(path, &status) == 0 else {
       let failure = Failure(errno)
-      return failure.isMissing ? .missing : .unusable(failure.reason)
+      if failure.isMissing { return .missing }
+      return failure.code == EACCES ? .hidden(failure.reason) : .unusable(failure.reason)
     }
     guard status.st_mode & S_IFMT == S_IFREG else { return .unusable("not a regular file") }
-    guard status.st_uid == 0 || status.st_uid == geteuid() else { return .foreign(owner: status.st_uid) }
-    return .mode(status.st_mode & 0o7777)
+    return .file(owner: status.st_uid, mode: status.st_mode & 0o7777)
   }
 }

@@ -23,10 +23,12 @@ extension AttachmentDraft {
     checkCredentials(&diagnostics)
     checkParameters(&diagnostics)
     checkServers(files, &diagnostics)
-    for (path, file) in [("tls.key-file", spec.tls?.keyFile), ("tls.psk-file", spec.tls?.pskFile)] {
+    for (kind, path) in [(TLSFile.key, spec.tls?.keyFile), (.presharedKeys, spec.tls?.pskFile)] {
       // Of its own credentials systemd takes care.
-      guard let file, let place = places[path], TLSCredentials.credentialName(file) == nil else { continue }
-      checkSecret(file, files.status(of: file), at: place, &diagnostics)
+      guard let path, let place = places["tls.\(kind.rawValue)"], TLSCredentials.credentialName(path) == nil else {
+        continue
+      }
+      checkSecret(kind, path, files.status(of: path), at: place, &diagnostics)
     }
   }
 
@@ -66,7 +68,7 @@ extension AttachmentDraft {
           hint: "remove it, and give `tls.ca-file` and `tls.server-name` where they are needed")
       }
       checkSecrets(in: server, files, at: place, &diagnostics)
-      for problem in files.problems(of: requirements.credentials) { report(problem, at: place, &diagnostics) }
+      for problem in files.problems(of: requirements.credentials) { report(problem, files, at: place, &diagnostics) }
     }
   }
 
@@ -75,33 +77,46 @@ extension AttachmentDraft {
     in server: ServerURI, _ files: SecretFiles, at place: Place, _ diagnostics: inout Diagnostics
   ) {
     let keyFile = server.tlsParameters["tls-certificates"].map { "\($0)/client-key.pem" }
-    for file in [keyFile, server.tlsParameters["tls-psk-file"]] {
-      guard let file else { continue }
-      let status = files.status(of: file)
-      if status != .missing { checkSecret(file, status, at: place, &diagnostics) }
+    for (kind, path) in [(TLSFile.key, keyFile), (.presharedKeys, server.tlsParameters["tls-psk-file"])] {
+      guard let path else { continue }
+      let status = files.status(of: path)
+      if status != .missing { checkSecret(kind, path, status, at: place, &diagnostics) }
     }
   }
 
   /// At the key that names the file, or at the URI.
-  private func report(_ problem: TLSError, at server: Place, _ diagnostics: inout Diagnostics) {
-    guard case .file(let file, _, let cause) = problem else {
+  private func report(
+    _ problem: TLSError, _ files: SecretFiles, at server: Place, _ diagnostics: inout Diagnostics
+  ) {
+    guard case .file(let file, let path, let cause) = problem else {
       return diagnostics.report(at: server, problem.message, hint: problem.hint)
     }
     let place = places["tls.\(file.rawValue)"]
     let isSecret = file == .key || file == .presharedKeys
     let severity: Diagnostic.Severity
+    var hint = problem.hint
     switch cause {
-    case .missing, .unreadable:
+    case .missing:
       // Of a secret under `tls:` it is said where its permissions are looked at.
       if isSecret, place != nil { return }
       severity = .warning
+    case .unreadable:
+      severity = .warning
+      guard isSecret else { break }
+      // The same, but for one whose permissions can be looked at, and not its content.
+      guard case .file = files.status(of: path) else { return }
+      hint = AttachmentDraft.lookHint
     // What time or another service mends keeps no attachment from being declared. The credentials of the service are not
     // there for whoever checks its configuration by hand.
     case .missingCredential, .expired, .notYetValid: severity = .warning
-    case .tooLarge, .unusable, .keyMismatch, .malformedLine, .noIdentity, .ambiguousIdentity: severity = .error
+    case .foreign, .exposed, .tooLarge, .unusable, .keyMismatch, .malformedLine, .noIdentity, .ambiguousIdentity:
+      severity = .error
     }
-    diagnostics.report(severity, at: place ?? server, inNamedFile: true, problem.message, hint: problem.hint)
+    diagnostics.report(severity, at: place ?? server, inNamedFile: true, problem.message, hint: hint)
   }
+
+  /// Of what the daemon can look at, and who checks its configuration can't.
+  private static let lookHint = "check as root, to have it looked at"
 
   /// The same thing is not said in the URI and under `tls:`.
   private func checkParameters(_ diagnostics: inout Diagnostics) {
@@ -122,24 +137,22 @@ extension AttachmentDraft {
     }
   }
 
-  private func checkSecret(_ file: String, _ status: KeyFileStatus, at place: Place, _ diagnostics: inout Diagnostics) {
+  /// What is wrong with a file keeps no attachment from being declared: a device that it had before is kept.
+  private func checkSecret(
+    _ file: TLSFile, _ path: String, _ status: KeyFileStatus, at place: Place, _ diagnostics: inout Diagnostics
+  ) {
     switch status {
     case .missing:
-      diagnostics.report(.warning, at: place, "there is no file \(file.quoted(limit: 200))")
+      diagnostics.report(.warning, at: place, "there is no file \(path.quoted(limit: 200))")
     case .unusable(let reason):
-      diagnostics.report(at: place, "\(file.quoted(limit: 200)) can't be used: \(reason)")
-    case .foreign(let owner):
+      diagnostics.report(at: place, inNamedFile: true, "\(path.quoted(limit: 200)) can't be used: \(reason)")
+    case .hidden(let reason):
       diagnostics.report(
-        at: place,
-        "\(file.quoted(limit: 200)) belongs to another user (number \(owner)), who can read and change the secret",
-        hint: "chown root \(file.quoted(limit: 4096).dropFirst().dropLast())")
-    case .mode(let mode) where mode & 0o077 != 0:
-      diagnostics.report(
-        at: place,
-        "\(mode & 0o007 != 0 ? "everybody" : "a group of users") can read or change the secret in \(file.quoted(limit: 200))",
-        hint: "chmod go= \(file.quoted(limit: 4096).dropFirst().dropLast())")
-    case .mode:
-      break
+        .warning, at: place, "\(path.quoted(limit: 200)) can't be read: \(reason)", hint: AttachmentDraft.lookHint)
+    case .file(let owner, let mode):
+      guard let problem = TLSFile.Problem.ofSecret(owner: owner, mode: mode) else { break }
+      let error = TLSError.file(file, path: path, problem)
+      diagnostics.report(at: place, inNamedFile: true, error.message, hint: error.hint)
     }
   }
 }

@@ -60,7 +60,8 @@ final class Secret {
   }
 
   /// The content of a regular file of at most 1 MiB; opens without waiting, so that a FIFO in its place can't hang us.
-  static func reading(_ file: TLSFile, _ path: String) throws(TLSError) -> Secret {
+  /// `isGuarded`: nobody else may have been able to read or change it.
+  static func reading(_ file: TLSFile, _ path: String, isGuarded: Bool = false) throws(TLSError) -> Secret {
     let number = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     guard number >= 0 else {
       let code = errno
@@ -71,6 +72,9 @@ final class Secret {
     var status = stat()
     guard fstat(number, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
       throw .file(file, path: path, .unreadable("not a regular file"))
+    }
+    if isGuarded, let problem = TLSFile.Problem.ofSecret(owner: status.st_uid, mode: status.st_mode) {
+      throw .file(file, path: path, problem)
     }
     let limit = 1 << 20
     guard status.st_size <= limit else { throw .file(file, path: path, .tooLarge) }
@@ -87,5 +91,13 @@ final class Secret {
       throw .file(file, path: path, expected == limit ? .tooLarge : .unreadable("it grew while it was read"))
     }
     return secret
+  }
+}
+
+extension TLSFile.Problem {
+  /// Why a file of that owner and with those permissions is no place for a secret; `nil` where it is one.
+  package static func ofSecret(owner: UInt32, mode: UInt32) -> TLSFile.Problem? {
+    guard owner == 0 || owner == geteuid() else { return .foreign(owner: owner) }
+    return mode & 0o077 == 0 ? nil : .exposed(toEverybody: mode & 0o007 != 0)
   }
 }

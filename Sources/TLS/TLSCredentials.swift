@@ -35,7 +35,7 @@ package final class TLSCredentials: @unchecked Sendable {
     case .presharedKey(let file, let identity):
       let path = try TLSCredentials.path(.presharedKeys, file)
       let stamp = FileStamp(path)
-      let content = try Secret.reading(.presharedKeys, path)
+      let content = try Secret.reading(.presharedKeys, path, isGuarded: isGuarded(file))
       return try presharedKey(try PresharedKey.find(identity, in: content, path: path), path: path, stamp)
     case .certificates(let authorities, let certificate, let key):
       return try load(authorities: authorities, certificate: certificate, key: key)
@@ -98,6 +98,9 @@ package final class TLSCredentials: @unchecked Sendable {
     }
     return "\(directory)/\(name)"
   }
+
+  /// Of its own credentials systemd takes care.
+  private static func isGuarded(_ source: String) -> Bool { credentialName(source) == nil }
 
   /// NAME of `credential:NAME`; `nil` for a path.
   package static func credentialName(_ source: String) -> String? {
@@ -162,7 +165,7 @@ package final class TLSCredentials: @unchecked Sendable {
     }
     let keyPath = try path(.key, key)
     credentials.stamps.append(FileStamp(keyPath))
-    let secret = try Secret.reading(.key, keyPath)
+    let secret = try Secret.reading(.key, keyPath, isGuarded: isGuarded(key))
     let code = chain.withDatum { chain in
       secret.withDatum { secret in
         gnutls_certificate_set_x509_key_mem2(credentials.object, &chain, &secret, GNUTLS_X509_FMT_PEM, nil, 0)

@@ -43,7 +43,7 @@ extension TLSError: CustomStringConvertible {
     case .nothingInCommon(false): "does the server have TLS 1.2 or 1.3, and certificates rather than pre-shared keys?"
     case .unknownServerName: "give the name in the server's certificate as tls.server-name"
     case .notTLS, .noData: "somebody between may have changed it, or the server's TLS is broken"
-    case .file(let file, _, let problem): problem.hint(file)
+    case .file(let file, let path, let problem): problem.hint(file, path)
     case .priority: "gnutls-cli --priority-list shows the words"
     case .kernel(let obstacle): obstacle.hint
     case .alert, .closed, .renegotiation, .system, .library, .outOfStep: nil
@@ -105,6 +105,9 @@ extension TLSFile.Problem {
     case .missing: "there is no file \(name)"
     case .missingCredential(let credential, _): "the service has no credential \(quotedName(credential))"
     case .unreadable(let reason): "\(name) can't be read: \(reason)"
+    case .foreign(let owner): "\(name) belongs to another user (number \(owner)), who can read and change the secret"
+    case .exposed(let toEverybody):
+      "\(toEverybody ? "everybody" : "a group of users") can read or change the secret in \(name)"
     case .tooLarge: "\(name) is larger than 1 MiB"
     case .unusable(let reason):
       switch file {
@@ -122,8 +125,10 @@ extension TLSFile.Problem {
     }
   }
 
-  func hint(_ file: TLSFile) -> String? {
+  func hint(_ file: TLSFile, _ path: String) -> String? {
     switch self {
+    case .foreign: "chown root \(shown(path, limit: 4096))"
+    case .exposed: "chmod go= \(shown(path, limit: 4096))"
     case .missingCredential(let name, nil): "add LoadCredential=\(name):PATH to the unit of the service"
     case .missingCredential(let name, _?): "add LoadCredential=\(name):PATH to the unit, and restart the service"
     case .unusable where file == .presharedKeys: "psktool makes such files"

@@ -93,6 +93,10 @@ package enum TLSFile: String, CaseIterable, Sendable {
     /// There is no such credential; `nil`: the service was started without any.
     case missingCredential(String, directory: String?)
     case unreadable(String)
+    /// A secret that another user, by the number, can read and change.
+    case foreign(owner: UInt32)
+    /// A secret that others can read or change, by its permissions.
+    case exposed(toEverybody: Bool)
     case tooLarge
     /// Nothing of its kind is in it, in PEM, or for `presharedKeys` as `IDENTITY:KEY`.
     case unusable(String)

@@ -177,20 +177,22 @@ struct CombinationTests {
           tls: { certificate-file: /cert, key-file: /key }
       """
     func messages(_ status: KeyFileStatus) -> [String] {
-      load(("a.yaml", text), keyFiles: { $0 == "/key" ? status : .mode(0o600) }).diagnostics
+      load(("a.yaml", text), keyFiles: { $0 == "/key" ? status : .file(owner: 0, mode: 0o600) }).diagnostics
         .map { "\($0.severity) \($0.line):\($0.column) \($0.message)" }
     }
-    #expect(messages(.mode(0o600)).isEmpty)
-    #expect(messages(.mode(0o400)).isEmpty)
-    #expect(messages(.mode(0o640)) == ["error 4:47 a group of users can read or change the secret in `/key`"])
+    #expect(messages(.file(owner: 0, mode: 0o600)).isEmpty)
+    #expect(messages(.file(owner: 0, mode: 0o400)).isEmpty)
     #expect(
-      messages(.foreign(owner: 1000)) == [
-        "error 4:47 `/key` belongs to another user (number 1000), who can read and change the secret"
+      messages(.file(owner: 0, mode: 0o640)) == ["error 4:47 a group of users can read or change the secret in `/key`"])
+    #expect(
+      messages(.file(owner: 4711, mode: 0o600)) == [
+        "error 4:47 `/key` belongs to another user (number 4711), who can read and change the secret"
       ])
     for mode in [0o644, 0o602, 0o777] as [UInt32] {
-      #expect(messages(.mode(mode)) == ["error 4:47 everybody can read or change the secret in `/key`"])
+      #expect(messages(.file(owner: 0, mode: mode)) == ["error 4:47 everybody can read or change the secret in `/key`"])
     }
     #expect(messages(.missing) == ["warning 4:47 there is no file `/key`"])
     #expect(messages(.unusable("not a regular file")) == ["error 4:47 `/key` can't be used: not a regular file"])
+    #expect(messages(.hidden("Permission denied")) == ["warning 4:47 `/key` can't be read: Permission denied"])
   }
 }

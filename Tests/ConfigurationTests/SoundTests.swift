@@ -26,6 +26,19 @@ struct SoundTests {
     #expect(names(loaded) == ["a"])
   }
 
+  @Test(
+    "the same of a key file that others can read or change, or that is none",
+    arguments: [
+      KeyFileStatus.file(owner: 0, mode: 0o644), .file(owner: 4711, mode: 0o600), .unusable("not a regular file"),
+    ])
+  func exposedKeyFile(status: KeyFileStatus) {
+    let loaded = load(
+      ("a.yaml", "attachments:\n  a: {uri: nbds://a, tls: {psk-file: /k}}\n  b: {uri: 'nbds://b?tls-psk-file=/k'}\n"),
+      keyFiles: { _ in status })
+    #expect(loaded.configuration == nil && loaded.errorCount == 2)
+    #expect(names(loaded) == ["a", "b"])
+  }
+
   @Test("a file that is no YAML leaves the other files alone")
   func badFile() {
     let loaded = load(("a.yaml", "attachments: ["), ("b.yaml", "attachments:\n  other: {uri: nbd://c}\n"))

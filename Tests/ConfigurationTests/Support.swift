@@ -4,7 +4,7 @@ import AttachmentModel
 
 /// Loads texts by their paths; the daemon's file is the one of that name.
 func load(
-  _ files: (String, String)..., keyFiles: @escaping KeyFileInspector = { _ in .mode(0o600) },
+  _ files: (String, String)..., keyFiles: @escaping KeyFileInspector = { _ in .file(owner: 0, mode: 0o600) },
   credentials: @escaping CredentialInspector = { _ in [] }
 ) -> LoadedConfiguration {
   ConfigurationLoader.load(

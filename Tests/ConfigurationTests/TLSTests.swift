@@ -107,13 +107,18 @@ struct TLSConfigurationTests {
       ])
     // Said already where its permissions are looked at.
     #expect(messages(.file(.key, path: "/key", .missing)).isEmpty)
+    // Who can't look at it must not be told that all is well.
+    #expect(
+      messages(.file(.key, path: "/key", .unreadable("Permission denied"))) == [
+        "warning 7:17 `/key` can't be read: Permission denied"
+      ])
   }
 
   @Test("secrets that only the URI names are looked at too")
   func uriFiles() {
     for uri in ["nbds://h?tls-certificates=/d", "nbds://h?tls-psk-file=/k"] {
       let loaded = load(
-        ("a.yaml", "attachments: { x: { uri: '\(uri)' } }\n"), keyFiles: { _ in .mode(0o644) })
+        ("a.yaml", "attachments: { x: { uri: '\(uri)' } }\n"), keyFiles: { _ in .file(owner: 0, mode: 0o644) })
       #expect(loaded.diagnostics.count == 1)
       #expect(loaded.diagnostics.first?.message.hasPrefix("everybody can read or change the secret in") == true)
     }

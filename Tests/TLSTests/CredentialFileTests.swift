@@ -71,13 +71,46 @@ struct CredentialFileTests {
       problem(.presharedKey(file: "/dev/zero", identity: nil))
         == .file(.presharedKeys, path: "/dev/zero", .unreadable("not a regular file")))
     // Its size is 0 to who asks, and more than a page to who reads.
-    let endless = TLSRequirements.Credentials.presharedKey(file: "/proc/kallsyms", identity: nil)
-    guard case .file(.presharedKeys, _, .unreadable)? = problem(endless) else {
-      Issue.record("\(String(describing: problem(endless)))")
+    let endless = problem(authorities: "/proc/kallsyms")
+    guard case .file(.authorities, _, .unreadable)? = endless else {
+      Issue.record("\(String(describing: endless))")
       return
     }
     let large = try CertificateLab.write(String(repeating: "x", count: (1 << 20) + 1), to: "large")
     #expect(problem(authorities: large) == .file(.authorities, path: large, .tooLarge))
+  }
+
+  @Test("a secret that others can read or change is refused when it is used, and used when that is mended")
+  func exposed() async throws {
+    let client = try CertificateLab.client.get()
+    let key = try CertificateLab.write(String(contentsOfFile: client.key, encoding: .utf8), to: "rotated.key")
+    let keys = try CertificateLab.write("alice:00112233\n", to: "exposed.psk")
+    let sources: [(TLSFile, String, TLSRequirements.Credentials)] = [
+      (.key, key, .certificates(authorities: nil, certificate: client.certificate, key: key)),
+      (.presharedKeys, keys, .presharedKey(file: keys, identity: nil)),
+    ]
+    for (file, path, source) in sources {
+      let settled = try await current(source)
+      for (mode, isEverybody) in [(0o644, true), (0o602, true), (0o640, false)] as [(mode_t, Bool)] {
+        chmod(path, mode)
+        // Whoever keeps what was loaded loads again.
+        #expect(!settled.isCurrent)
+        let problem = problem(source)
+        #expect(problem == .file(file, path: path, .exposed(toEverybody: isEverybody)))
+        #expect(problem?.hint == "chmod go= \(path)")
+      }
+      chmod(path, 0o400)
+      #expect(problem(source) == nil)
+    }
+    // Certificates are no secret.
+    chmod(client.certificate, 0o644)
+    #expect(problem(authorities: nil, certificate: client.certificate, key: client.key) == nil)
+    #expect(TLSFile.Problem.ofSecret(owner: 0, mode: 0o100600) == nil)
+    #expect(TLSFile.Problem.ofSecret(owner: geteuid(), mode: 0o100400) == nil)
+    #expect(TLSFile.Problem.ofSecret(owner: 4711, mode: 0o100600) == .foreign(owner: 4711))
+    #expect(
+      TLSError.file(.key, path: "/k", .foreign(owner: 4711)).message
+        == "`/k` belongs to another user (number 4711), who can read and change the secret")
   }
 
   @Test("a credential of the service is found in its directory, and missed in the user's words")
@@ -90,6 +123,9 @@ struct CredentialFileTests {
     #expect(error?.hint == "add LoadCredential=psk-credential:PATH to the unit of the service")
     setenv("CREDENTIALS_DIRECTORY", (file as NSString).deletingLastPathComponent, 1)
     defer { unsetenv("CREDENTIALS_DIRECTORY") }
+    #expect(problem(source) == nil)
+    // Its permissions are systemd's affair.
+    chmod(file, 0o644)
     #expect(problem(source) == nil)
     let other = problem(.presharedKey(file: "credential:other", identity: nil))
     #expect(other?.message == "the service has no credential `other`")
@@ -153,7 +189,8 @@ struct CredentialFileTests {
   @Test("every message is one line without a full stop")
   func messages() {
     let problems: [TLSFile.Problem] = [
-      .missing, .missingCredential("a", directory: nil), .missingCredential("a", directory: "/run"), .unreadable("x"),
+      .missing, .foreign(owner: 1), .exposed(toEverybody: true), .missingCredential("a", directory: nil),
+      .missingCredential("a", directory: "/run"), .unreadable("x"),
       .tooLarge, .unusable("x"), .keyMismatch, .expired("x"), .notYetValid("x"), .malformedLine(1), .noIdentity("a"),
       .ambiguousIdentity(2),
     ]
