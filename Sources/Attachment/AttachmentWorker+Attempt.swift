@@ -92,8 +92,7 @@ extension AttachmentWorker {
 
   /// A device that was made for other servers may be moved to this one.
   private func requireCarriable(_ server: ServerURI, by device: any KernelDevice) throws(Failure) {
-    let required = spec.requiredProtection
-    guard spec.protection(by: server) >= required else { throw .unprotected(required) }
+    try requireProtected(server)
     switch device.datapath {
     case .relay: break
     case .ktls: try Link.requireKernelTLS(server)
@@ -110,8 +109,15 @@ extension AttachmentWorker {
     guard intent == self.intent else {
       throw Failure(.comparing, "something else was declared while the link was made", advice: .retry)
     }
-    let required = spec.requiredProtection
-    guard links.allSatisfy({ Protection($0.security) >= required }) else { throw .unprotected(required) }
+    for protection in links.map({ Protection($0.security) }) where protection < spec.requiredProtection {
+      throw Failure.unprotected(protection)
+    }
+  }
+
+  /// A server that the operator chooses may be none of those declared.
+  func requireProtected(_ server: ServerURI) throws(Failure) {
+    let protection = spec.protection(by: server)
+    guard protection >= spec.requiredProtection else { throw .unprotected(protection) }
   }
 
   /// Makes a link in the form in which the device takes it.

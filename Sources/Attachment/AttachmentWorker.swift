@@ -171,8 +171,7 @@ package actor AttachmentWorker {
   /// Puts links to that server in the place of those that are up, and keeps to it. Throws why it could not; all is then
   /// as it was. Where no link is up it only remembers, and tries that server next.
   package func move(to server: ServerURI) async throws(Failure) {
-    let required = spec.requiredProtection
-    guard spec.protection(by: server) >= required else { throw .unprotected(required) }
+    try requireProtected(server)
     switch lifecycle.state {
     case .attached:
       begin(.moving(to: server))

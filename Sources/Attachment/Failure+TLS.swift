@@ -19,15 +19,18 @@ extension Failure {
     Failure(.negotiating, problem.message, hint: problem.hint, advice: .giveUp)
   }
 
-  /// Of a server to which no link may lead, since it would have less than `required`.
-  static func unprotected(_ required: Protection) -> Failure {
-    required == .verified
-      ? Failure(
-        .connecting, "the attachment is declared with a server that proves who it is, and goes to none that does not",
-        hint: "leave `tls-verify-peer=0` out of the URI", advice: .giveUp)
-      : Failure(
+  /// Of a link that would have no more than that, where more is required.
+  static func unprotected(_ protection: Protection) -> Failure {
+    switch protection {
+    case .none:
+      Failure(
         .connecting, "the attachment is declared with TLS, and never goes without it", hint: "write `nbds` for `nbd`",
         advice: .giveUp)
+    case .unverified, .verified:
+      Failure(
+        .connecting, "the attachment is declared with a server that proves who it is, and goes to none that does not",
+        hint: "leave `tls-verify-peer=0` out of the URI", advice: .giveUp)
+    }
   }
 
   /// proto.md, "NBD_OPT_STARTTLS": what comes between the acknowledgement and TLS was put there by somebody.

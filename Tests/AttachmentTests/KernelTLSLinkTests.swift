@@ -68,6 +68,29 @@ struct KernelTLSLinkTests {
     }
   }
 
+  @Test("nor to a server that need not prove who it is, unless those that are declared need not either")
+  func moveToAnybody() async throws {
+    func problem(_ spec: TLSSpec, _ server: ServerURI) async throws -> String {
+      let declared = ServerURI(address: .unix(path: "/nowhere", isAbstract: false), exportName: "", usesTLS: true)
+      let recorder = Recorder(declared) { attachment in
+        attachment.datapath = .relay
+        attachment.tls = spec
+      }
+      return try await AttachmentTests.failure { () async throws(Failure) in
+        try await recorder.worker.move(to: server)
+      }.message
+    }
+    let anybody = ServerURI(
+      address: .tcp(host: "192.0.2.1", port: 1), exportName: "", usesTLS: true, tlsParameters: ["tls-verify-peer": "0"])
+    let refusal = "the attachment is declared with a server that proves who it is, and goes to none that does not"
+    #expect(try await problem(TLSServerTests.spec(), anybody) == refusal)
+    // What follows is stopped, and says so.
+    #expect(try await problem(TLSServerTests.spec(verify: .none), anybody) == "it is being stopped")
+    var named = anybody
+    named.tlsParameters = [:]
+    #expect(try await problem(TLSServerTests.spec(), named) == "it is being stopped")
+  }
+
   @Test("a server without TLS is refused before it is connected to")
   func inClear() async throws {
     let server = ServerURI(address: .tcp(host: "192.0.2.1", port: 1), exportName: "")
