@@ -2,6 +2,12 @@
 # Time limit: 600
 
 make_certificates
+# One of the secrets is a credential of the service, which systemd reads for the unit as it is shipped.
+mkdir --parents "/run/systemd/system/$daemon.d"
+printf '[Service]\nLoadCredential=keys:%s\n' "$work/tls/keys.psk" >"/run/systemd/system/$daemon.d/credential.conf"
+at_end "rm --recursive /run/systemd/system/$daemon.d; systemctl daemon-reload; systemctl restart $daemon"
+systemctl daemon-reload
+systemctl stop "$daemon"
 start_daemon
 mkdir "$work/exports"
 names=(relay ktls psk)
@@ -15,7 +21,7 @@ config_file tls <<YAML
 attachments:
   relay: { uri: "nbds://127.0.0.1/relay", tls: { ca-file: $work/tls/ca-cert.pem } }
   ktls: { uri: "nbds://127.0.0.1/ktls", tls: { ca-file: $work/tls/ca-cert.pem }, datapath: ktls }
-  psk: { uri: "nbds://127.0.0.1:10810/psk", tls: { psk-file: $work/tls/keys.psk }, datapath: ktls }
+  psk: { uri: "nbds://127.0.0.1:10810/psk", tls: { psk-file: "credential:keys" }, datapath: ktls }
 YAML
 reload
 attached() { for name in "${names[@]}"; do wait_state "$name" attached; done; }
