@@ -151,6 +151,16 @@ final class ServerProcess: Sendable {
     }
   }
 
+  /// On a TCP port of `host` that was free.
+  static func qemuNBD(onTCP host: String, _ arguments: String...) async throws -> ServerProcess {
+    let directory = try TemporaryDirectory()
+    let (port, pidFile) = (try freePort(host), "\(directory.path)/pid")
+    let common = ["--persistent", "--shared=0", "-f", "raw", "--pid-file", pidFile, "-b", host, "-p", "\(port)"]
+    return try await start(.qemuNBD, common + arguments, at: .tcp(host: host, port: port), in: directory) {
+      readSmallFile(pidFile)?.isEmpty == false
+    }
+  }
+
   /// For one connection, after which it ends. `exports`: the sections of its configuration after `[generic]`.
   static func nbdServer(
     _ exports: String, options: String = "", in directory: TemporaryDirectory? = nil

@@ -78,6 +78,11 @@ struct TLSServerTests {
         "-x", "disk", "--object", "tls-creds-x509,id=t,endpoint=server,verify-peer=no,dir=\(folder())", "--tls-creds",
         "t", patternFile())
     },
+    Server("qemu-nbd, TCP", export: "disk") {
+      try await .qemuNBD(
+        onTCP: "127.0.0.1", "-x", "disk", "--object",
+        "tls-creds-x509,id=t,endpoint=server,verify-peer=no,dir=\(folder())", "--tls-creds", "t", patternFile())
+    },
     Server("qemu-nbd, pre-shared key", export: "disk", usesKey: true) {
       let keys = try CertificateLab.folder("qemu-keys")
       try Data((key + "\n").utf8).write(to: URL(fileURLWithPath: keys + "/keys.psk"))
@@ -249,6 +254,49 @@ struct TLSServerTests {
       try await Probe(process.uri(), timeout: .seconds(30)).exports()
     }
     #expect(list.message.contains("requires TLS"))
+  }
+
+  /// proto.md, "SELECTIVETLS mode".
+  @Test("a server that wants TLS for some exports hides them without it", .requires(.nbdServer))
+  func selective() async throws {
+    let identity = try CertificateLab.server.get()
+    let authority = try CertificateLab.authority.get()
+    let exports = """
+      [open]
+      exportname = \(try patternFile())
+      [closed]
+      exportname = \(try patternFile())
+      force_tls = true
+      """
+
+    let options = """
+      certfile = \(identity.certificate)
+      keyfile = \(identity.key)
+      cacertfile = \(authority.certificate)
+      allowlist = true
+      """
+
+    func server() async throws -> ServerProcess { try await .nbdServer(exports, options: options) }
+    let spec = try Self.spec(client: CertificateLab.client.get())
+
+    let open = try await server()
+    let plain = try await Client().link(open.uri("open"))
+    #expect(plain.security == nil && plain.export.size == 1 << 20)
+    let closed = try await server()
+    let problem = try await failure { () throws(Failure) in try await Client().link(closed.uri("closed")) }
+    #expect(problem.phase == .negotiating && problem.advice == .giveUp, "\(problem)")
+    #expect(problem.hint?.contains("nbds") == true, "\(problem)")
+    let listing = try await server()
+    let names = try await Probe(listing.uri(), timeout: .seconds(30)).exports()
+    #expect(names.value.map(\.name) == ["open"])
+    for export in ["open", "closed"] {
+      let process = try await server()
+      let link = try await Client().link(process.tlsURI(export), tls: spec)
+      #expect(link.security?.isServerVerified == true && link.export.size == 1 << 20)
+    }
+    let all = try await server()
+    let secured = Probe(all.tlsURI(), tls: spec, timeout: .seconds(30))
+    #expect(try await Set(secured.exports().value.map(\.name)) == ["open", "closed"])
   }
 
   @Test("without TLS the tls-fallback filter serves its own text", .requires(.nbdkit))

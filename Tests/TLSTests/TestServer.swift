@@ -55,6 +55,14 @@ final class TestServer {
     }
   }
 
+  /// The name that the client has asked for (RFC 6066, section 3).
+  var toldName: String? {
+    var (count, type) = (256, UInt32(0))
+    var name = [UInt8](repeating: 0, count: count)
+    guard gnutls_server_name_get(session.session, &name, &count, &type, 0) == GNUTLS_E_SUCCESS else { return nil }
+    return String(decoding: name.prefix(count), as: UTF8.self)
+  }
+
   static func newTicketKey() throws -> [UInt8] {
     var datum = gnutls_datum_t()
     try check(gnutls_session_ticket_key_generate(&datum))

@@ -42,6 +42,29 @@ struct VerificationTests {
     #expect(client.summary != nil)
   }
 
+  @Test("an IPv6 address in the certificate counts, and no other")
+  func addressOfVersion6() throws {
+    let identity = try CertificateLab.issue("version6", by: CertificateLab.authority.get(), addresses: ["::1"])
+    for name in ["::1", "0:0:0:0:0:0:0:1"] {
+      let client = try makeClient(.named(name))
+      try shakeHands(client, try makeServer(identity).session)
+      #expect(client.summary != nil)
+    }
+    let error = try refusal(by: makeClient(.named("::2")), of: .success(identity))
+    #expect(error.message == "the certificate is for ::1, and ::2 is expected")
+  }
+
+  @Test(
+    "the server is told the name that is expected of it, and no address",
+    arguments: [("storage1", "storage1"), ("localhost", "localhost"), ("127.0.0.1", nil)] as [(String, String?)])
+  func serverName(name: String, told: String?) throws {
+    for verified in [TLSRequirements.Server.named(name), .anybody(name: name)] {
+      let server = try makeServer()
+      try shakeHands(try makeClient(verified), server.session)
+      #expect(server.toldName == told)
+    }
+  }
+
   @Test("an expired certificate says when it did")
   func expired() throws {
     let error = try refusal(by: makeClient(), of: CertificateLab.expiredServer)
@@ -152,6 +175,10 @@ struct VerificationTests {
       if let serverError { throw serverError }
     }
     #expect(error != nil)
+    // Nothing else keeps them apart.
+    let asked = try makeClient(priorities: old)
+    try shakeHands(asked, try makeServer(priorities: old).session)
+    #expect(asked.summary?.hasPrefix("TLS 1.1") == true)
     let both = "NORMAL:-VERS-ALL:+VERS-TLS1.2:+VERS-TLS1.1:%COMPAT"
     let client = try makeClient(priorities: both)
     try shakeHands(client, try makeServer(priorities: "NORMAL:-VERS-ALL:+VERS-TLS1.2").session)
