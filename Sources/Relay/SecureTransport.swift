@@ -1,3 +1,4 @@
+import CLinuxNBD
 package import Glibc
 package import LinuxKernel
 package import TLS
