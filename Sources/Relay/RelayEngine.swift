@@ -72,8 +72,9 @@ struct RelayEngine: ~Copyable {
       wait()
       now = monotonicNanoseconds()
       if polled.isReadable(PollSet.mailbox) { obey() }
-      receiveFromLinks()
       receiveFromKernel()
+      sendRequests()
+      receiveFromLinks()
       settle()
       if now >= nextTick { tick() }
     }
@@ -107,6 +108,12 @@ struct RelayEngine: ~Copyable {
     let next = min(needsTick ? nextTick : .max, change.deadline, wake)
     guard next < .max else { return -1 }
     return next > now ? Int32(clamping: (next - now) / 1_000_000 + 1) : 0
+  }
+
+  /// Before replies are taken: the server has something to do while they are decrypted and passed on.
+  private mutating func sendRequests() {
+    spendInheritance()
+    _ = transmit()
   }
 
   /// Does what the ledger asks for until it has no wish left.
