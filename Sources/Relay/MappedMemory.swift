@@ -15,9 +15,4 @@ enum MappedMemory {
   static func unmap(_ memory: UnsafeMutableRawBufferPointer) {
     _ = munmap(memory.baseAddress, memory.count)
   }
-
-  /// Gives the pages back to the kernel; the addresses stay, and read as zeroes.
-  static func forget(_ memory: UnsafeMutableRawBufferPointer) {
-    _ = madvise(memory.baseAddress, memory.count, Int32(MADV_DONTNEED))
-  }
 }
