@@ -69,7 +69,10 @@ extension RelayEngine {
     linksChanged()
   }
 
-  private func linksChanged() { counters.set(.links, upCount) }
+  private mutating func linksChanged() {
+    counters.set(.links, upCount)
+    decryptsReplies = links.contains { $0.pointee.transport.map { !$0.isPlain } ?? false }
+  }
 
   /// I/O waits from the loss of the last link until the log is sent again, and what a server still holds is fenced off.
   mutating func noteHolding() {

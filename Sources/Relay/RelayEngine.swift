@@ -37,6 +37,8 @@ struct RelayEngine: ~Copyable {
   var usedWhenHeld = 0
   /// In bytes, of the budget.
   var borrowed = 0
+  /// Replies take time before they can be passed on.
+  var decryptsReplies = false
   /// Links that are ending or leaving.
   var goingCount = 0
   /// At the last tick nothing was under way.
@@ -72,9 +74,14 @@ struct RelayEngine: ~Copyable {
       wait()
       now = monotonicNanoseconds()
       if polled.isReadable(PollSet.mailbox) { obey() }
-      receiveFromKernel()
-      sendRequests()
-      receiveFromLinks()
+      if decryptsReplies {
+        receiveFromKernel()
+        sendRequests()
+        receiveFromLinks()
+      } else {
+        receiveFromLinks()
+        receiveFromKernel()
+      }
       settle()
       if now >= nextTick { tick() }
     }
@@ -110,7 +117,8 @@ struct RelayEngine: ~Copyable {
     return next > now ? Int32(clamping: (next - now) / 1_000_000 + 1) : 0
   }
 
-  /// Before replies are taken: the server has something to do while they are decrypted and passed on.
+  /// Before replies are taken: the server has something to do while they are decrypted and passed on. In clear the other
+  /// order is the quicker one, as what the kernel asks next often goes out in the same turn.
   private mutating func sendRequests() {
     spendInheritance()
     _ = transmit()
