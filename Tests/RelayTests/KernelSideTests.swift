@@ -144,7 +144,7 @@ struct KernelSideTests {
     }
     let failures = parts.flatMap { SimpleReply(error: .inputOutput, cookie: $0.cookie).bytes }
     try second.sendBytes(failures + small[..<50].flatMap(reply))
-    while lab.relay.snapshot().reads.errors < 128 { await Task.yield() }
+    while lab.relay.snapshot().reads.errors < 128 { try await Task.sleep(for: .milliseconds(1)) }
     try second.sendBytes(small[50...].flatMap(reply))
 
     while kernel.outstanding.count > 1 {

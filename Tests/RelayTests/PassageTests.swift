@@ -102,7 +102,7 @@ struct PassageTests {
       guard request.offset < 3 * 131_072 else { continue }
       try server.sendBytes(reply(to: request, data))
     }
-    while lab.relay.snapshot().reads.count < 2 { await Task.yield() }
+    while lab.relay.snapshot().reads.count < 2 { try await Task.sleep(for: .milliseconds(1)) }
     try lab.remakeKernelEnd()
     let other = pattern(4096, 2)
     try lab.kernel.send(.read, at: 0, length: 4096)

@@ -26,9 +26,9 @@ struct RelayBudgetTests {
     #expect(try lab.kernel.ask(.write, at: 0, pattern(4 << 20, 1)).error == nil)
     // A device's first MiB is its own.
     let borrowable = max(limit - (1 << 20), 0)
-    while budget.inUse <= borrowable { await Task.yield() }
+    while budget.inUse <= borrowable { try await Task.sleep(for: .milliseconds(1)) }
     lab.relay.change(RelaySettings(unflushedLimit: limit, budget: budget))
-    while budget.inUse > borrowable { await Task.yield() }
+    while budget.inUse > borrowable { try await Task.sleep(for: .milliseconds(1)) }
     lab.server.finishHeld()
     #expect(try lab.kernel.ask(.read, at: 0, length: 512).error == nil)
     await lab.end()

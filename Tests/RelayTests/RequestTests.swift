@@ -74,7 +74,7 @@ struct RequestTests {
     let data = pattern(300_032, 5)
     // Taken while nobody knows what the server takes.
     try lab.kernel.send(.write, at: 512, data)
-    while lab.relay.snapshot().queueDepth == 0 { await Task.yield() }
+    while lab.relay.snapshot().queueDepth == 0 { try await Task.sleep(for: .milliseconds(1)) }
     try await lab.addLinks(2, maximumPayload: 65536)
     #expect(try lab.kernel.receive().error == nil)
     #expect(try lab.kernel.ask(.read, at: 512, length: data.count).data == data)
