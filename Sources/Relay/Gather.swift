@@ -2,20 +2,21 @@ import Glibc
 
 /// Bytes to send, in order, from several places: what one sendmsg(2) takes.
 ///
-/// Neighbours in memory become one part. What they point at must stay until they are sent or dropped.
+/// A type of ours, so that no transport has C's iovec in what it promises: of which module that is depends on the order of
+/// imports. Neighbours in memory become one part. What they point at must stay until they are sent or dropped.
 /// Concurrency model: the relay's thread alone.
-struct Gather {
+package struct Gather {
   private let parts: UnsafeMutablePointer<iovec>
   private let capacity: Int
   private var first = 0
   private var end = 0
 
-  init(capacity: Int) {
+  package init(capacity: Int) {
     self.capacity = capacity
     parts = .allocate(capacity: capacity)
   }
 
-  func free() { parts.deallocate() }
+  package func free() { parts.deallocate() }
 
   var isEmpty: Bool { first == end }
   /// How many parts still fit.
@@ -23,7 +24,7 @@ struct Gather {
 
   /// The caller has seen that there is room.
   @inline(__always)
-  mutating func append(_ address: UnsafeMutableRawPointer, _ count: Int) {
+  package mutating func append(_ address: UnsafeMutableRawPointer, _ count: Int) {
     if end > first, let last = parts[end - 1].iov_base, last + parts[end - 1].iov_len == address {
       parts[end - 1].iov_len += count
     } else if end < capacity {

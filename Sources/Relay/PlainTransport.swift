@@ -1,4 +1,4 @@
-package import Glibc
+import Glibc
 package import LinuxKernel
 
 /// A TCP, Unix or vsock socket without TLS.
@@ -16,8 +16,8 @@ package final class PlainTransport: RelayTransport {
     StreamSocket.receive(descriptor, into: buffer)
   }
 
-  package func send(_ parts: UnsafeBufferPointer<iovec>) -> Transfer {
-    StreamSocket.send(descriptor, parts)
+  package func send(_ output: Gather) -> Transfer {
+    StreamSocket.send(descriptor, output.rest)
   }
 
   package var isPlain: Bool { true }

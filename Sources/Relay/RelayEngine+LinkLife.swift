@@ -138,7 +138,7 @@ extension RelayEngine {
     guard let transport = link.pointee.transport else { return }
     if link.pointee.output.isEmpty {
       link.pointee.output.append(header: Request(.disconnect, cookie: 0))
-      _ = transport.send(link.pointee.output.rest)
+      _ = transport.send(link.pointee.output.gather)
       link.pointee.output.clear(segments)
     }
     transport.finishSending()

@@ -31,7 +31,7 @@ extension RelayEngine {
   private mutating func send(_ link: UnsafeMutablePointer<ServerLink>) {
     guard let transport = link.pointee.transport else { return }
     while !link.pointee.output.isEmpty {
-      switch transport.send(link.pointee.output.rest) {
+      switch transport.send(link.pointee.output.gather) {
       case .moved(let count): link.pointee.output.advance(count, segments)
       case .wouldBlock:
         link.pointee.isBlocked = true

@@ -1,4 +1,3 @@
-package import Glibc
 package import RelayModel
 
 /// What a transport answers to one attempt to move bytes, which never blocks.
@@ -23,9 +22,9 @@ package protocol RelayTransport: AnyObject, Sendable {
   /// Up to `buffer.count` bytes (at least 1) into the beginning of `buffer`.
   func receive(into buffer: UnsafeMutableRawBufferPointer) -> Transfer
 
-  /// Takes bytes from the front of `parts` (at most 1024, none empty); less than all of them when no more fits. What it
+  /// Takes bytes from the front of `output` (at most 1024 parts); less than all of them when no more fits. What it
   /// has answered as moved is the transport's to deliver. After `wouldBlock` and `noMemory` the same bytes are offered again.
-  func send(_ parts: UnsafeBufferPointer<iovec>) -> Transfer
+  func send(_ output: Gather) -> Transfer
 
   /// Whether the bytes on the socket are the protocol's own, so that they may be taken from it past `receive`.
   var isPlain: Bool { get }

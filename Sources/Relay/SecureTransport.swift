@@ -1,5 +1,5 @@
 import CLinuxNBD
-package import Glibc
+import Glibc
 package import LinuxKernel
 package import TLS
 
@@ -35,11 +35,11 @@ package final class SecureTransport: RelayTransport {
     do { return transfer(try session.receive(into: buffer)) } catch { return ended(error) }
   }
 
-  package func send(_ parts: UnsafeBufferPointer<iovec>) -> Transfer {
+  package func send(_ output: Gather) -> Transfer {
     var moved = 0
     do {
       var filled = 0
-      for part in parts {
+      for part in output.rest {
         var rest = UnsafeRawBufferPointer(start: part.iov_base, count: part.iov_len)
         while !rest.isEmpty {
           if filled == 0, rest.count >= Self.recordSize {

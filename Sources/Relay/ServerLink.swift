@@ -80,7 +80,7 @@ struct LinkOutput {
   /// Requests in one batch.
   static let capacity = 128
 
-  private var gather = Gather(capacity: LinkOutput.capacity * 2)
+  private(set) var gather = Gather(capacity: LinkOutput.capacity * 2)
   private let headers = UnsafeMutableRawBufferPointer.allocate(byteCount: capacity * Wire.requestSize, alignment: 8)
   private var headerCount = 0
   /// Segments that must stay until the batch is sent: a server may answer a request before it has all of it.
@@ -89,7 +89,6 @@ struct LinkOutput {
 
   var isEmpty: Bool { gather.isEmpty }
   var isFull: Bool { headerCount == LinkOutput.capacity || pinnedCount == LinkOutput.capacity || gather.room < 2 }
-  var rest: UnsafeBufferPointer<iovec> { gather.rest }
 
   /// There must be room.
   @inline(__always)

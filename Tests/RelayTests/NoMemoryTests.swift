@@ -84,7 +84,7 @@ private final class StarvedTransport: RelayTransport {
     !sends && refuses() ? .noMemory : inner.receive(into: buffer)
   }
 
-  func send(_ parts: UnsafeBufferPointer<iovec>) -> Transfer {
-    sends && refuses() ? .noMemory : inner.send(parts)
+  func send(_ output: Gather) -> Transfer {
+    sends && refuses() ? .noMemory : inner.send(output)
   }
 }

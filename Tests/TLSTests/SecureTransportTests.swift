@@ -32,10 +32,11 @@ struct SecureTransportTests {
 
   private func send(_ bytes: [UInt8], _ transport: SecureTransport) -> Transfer {
     var bytes = bytes
+    var output = Gather(capacity: 1)
+    defer { output.free() }
     return bytes.withUnsafeMutableBytes { raw in
-      withUnsafePointer(to: iovec(iov_base: raw.baseAddress, iov_len: raw.count)) {
-        transport.send(UnsafeBufferPointer(start: $0, count: 1))
-      }
+      if let base = raw.baseAddress { output.append(base, raw.count) }
+      return transport.send(output)
     }
   }
 
