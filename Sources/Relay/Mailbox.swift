@@ -1,10 +1,11 @@
-import CLinuxNBD
-import Glibc
 import LinuxKernel
 import RelayModel
 import Synchronization
 
-/// How others reach the relay's thread: a list of commands, and an eventfd that wakes its poll(2).
+/// How others reach the relay's thread: a list of commands, and a bell that wakes its poll(2).
+///
+/// The bell is a timer, so that one descriptor says that there is something to do and that it is time for something
+/// (`Alarm`): poll(2) has one less to look at for each request.
 ///
 /// Concurrency model: filled by anyone and emptied by the relay's thread, under the mutex. A command that comes after
 /// the thread has closed it is answered at once, so that nobody waits for a thread that is gone.
@@ -41,25 +42,30 @@ final class Mailbox: Sendable {
   }
 
   private let state = Mutex(State())
-  private let event: OpenFile
+  /// What poll(2) waits on.
+  let bell: OpenFile
 
-  init() throws(SystemCallError) { event = OpenFile(try EventDescriptor.make()) }
+  /// Throws what timerfd_create(2) answers.
+  init() throws(SystemCallError) { bell = OpenFile(try TimerDescriptor.make()) }
 
-  /// What poll(2) waits on: readable while there are commands.
-  var descriptor: Int32 { event.number }
+  /// After the bell was set as an alarm, which silences it: rings when commands have come.
+  func ringAgain() {
+    if state.withLock({ !$0.commands.isEmpty }) { ring() }
+  }
+
+  private func ring() { TimerDescriptor.set(bell.number, to: 1) }
 
   func post(_ command: Command) {
     let isClosed = state.withLock { state in
       if !state.isClosed { state.commands.append(command) }
       return state.isClosed
     }
-    if isClosed { command.refuse() } else { EventDescriptor.signal(event.number) }
+    if isClosed { command.refuse() } else { ring() }
   }
 
-  /// All that has come, in order.
+  /// All that has come, in order. The bell is silenced before.
   func take() -> [Command] {
-    EventDescriptor.clear(event.number)
-    return state.withLock { state in
+    state.withLock { state in
       defer { state.commands = [] }
       return state.commands
     }
@@ -72,24 +78,5 @@ final class Mailbox: Sendable {
       defer { state.commands = [] }
       return state.commands
     }
-  }
-}
-
-/// eventfd(2), as a bell.
-private enum EventDescriptor {
-  static func make() throws(SystemCallError) -> FileDescriptor {
-    let number = eventfd(0, Int32(EFD_CLOEXEC) | Int32(EFD_NONBLOCK))
-    guard number >= 0 else { throw SystemCallError("eventfd", errno) }
-    return FileDescriptor(owning: number)
-  }
-
-  static func signal(_ number: Int32) {
-    var one: UInt64 = 1
-    while write(number, &one, 8) < 0, errno == EINTR {}
-  }
-
-  static func clear(_ number: Int32) {
-    var count: UInt64 = 0
-    while read(number, &count, 8) < 0, errno == EINTR {}
   }
 }

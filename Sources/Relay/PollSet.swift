@@ -1,10 +1,10 @@
 import Glibc
 
-/// What one poll(2) looks at: the mailbox, the kernel's socket, and the links.
+/// What one poll(2) looks at: the bell, the kernel's socket, and the links.
 ///
 /// Concurrency model: the relay's thread alone.
 struct PollSet {
-  static let mailbox = 0
+  static let bell = 0
   static let kernel = 1
 
   private var entries: UnsafeMutablePointer<pollfd>
@@ -15,8 +15,8 @@ struct PollSet {
 
   func free() { entries.deallocate() }
 
-  mutating func begin(mailbox: Int32) {
-    entries[PollSet.mailbox] = pollfd(fd: mailbox, events: Int16(POLLIN), revents: 0)
+  mutating func begin(bell: Int32) {
+    entries[PollSet.bell] = pollfd(fd: bell, events: Int16(POLLIN), revents: 0)
     count = 2
   }
 
@@ -46,8 +46,9 @@ struct PollSet {
     capacity *= 2
   }
 
-  func poll(_ milliseconds: Int32) {
-    let result = Glibc.poll(entries, nfds_t(count), milliseconds)
+  /// Until something can be done, or goes on at once.
+  func poll(canSleep: Bool) {
+    let result = Glibc.poll(entries, nfds_t(count), canSleep ? -1 : 0)
     // Interrupted: what stands in `revents` is not defined.
     if result < 0 { for index in 0..<count { entries[index].revents = 0 } }
   }

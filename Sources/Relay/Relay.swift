@@ -11,8 +11,7 @@ package final class Relay: Sendable {
   private let counters = RelayCounters()
 
   /// Starts the thread, called `nbd relay NAME` (the kernel keeps 15 bytes of it). `onEvent` is called on it and must not
-  /// block. What it inherits goes to the first link before anything else. Throws what eventfd(2) or pthread_create(3)
-  /// answer.
+  /// block. What it inherits goes to the first link before anything else. Throws what timerfd_create(2) or pthread_create(3) answer.
   package init(
     name: String, _ settings: RelaySettings, inheriting legacy: Legacy? = nil,
     onEvent: @escaping @Sendable (RelayEvent) -> Void
@@ -21,7 +20,8 @@ package final class Relay: Sendable {
     self.mailbox = mailbox
     let counters = counters
     try BlockingThread.start("nbd relay \(name)") {
-      var engine = RelayEngine(mailbox, counters, settings, inheriting: legacy, onEvent: onEvent)
+      var engine = RelayEngine(
+        mailbox, counters, settings, inheriting: legacy, onEvent: onEvent)
       engine.run()
     }
   }

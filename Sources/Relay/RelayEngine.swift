@@ -28,6 +28,7 @@ struct RelayEngine: ~Copyable {
   var nextTick: UInt64 = 0
   /// Something is idle that may be given back at one of the next ticks.
   var hasIdleMemory = false
+  var alarm: Alarm
   var polled = PollSet()
 
   var change = ServerChange.none
@@ -53,10 +54,11 @@ struct RelayEngine: ~Copyable {
   var heir: String?
 
   init(
-    _ mailbox: Mailbox, _ counters: RelayCounters, _ settings: RelaySettings, inheriting legacy: Legacy?,
-    onEvent: @escaping @Sendable (RelayEvent) -> Void
+    _ mailbox: Mailbox, _ counters: RelayCounters, _ settings: RelaySettings,
+    inheriting legacy: Legacy?, onEvent: @escaping @Sendable (RelayEvent) -> Void
   ) {
     self.mailbox = mailbox
+    alarm = Alarm(mailbox.bell)
     self.counters = counters
     self.settings = settings
     self.onEvent = onEvent
@@ -73,7 +75,10 @@ struct RelayEngine: ~Copyable {
     while !isEnding {
       wait()
       now = monotonicNanoseconds()
-      if polled.isReadable(PollSet.mailbox) { obey() }
+      if polled.isReadable(PollSet.bell) {
+        alarm.clear()
+        obey()
+      }
       if decryptsReplies {
         receiveFromKernel()
         sendRequests()
@@ -95,7 +100,7 @@ struct RelayEngine: ~Copyable {
     let kernelRests = kernel.restsUntil > now
     if kernelRests { wake = kernel.restsUntil }
     var canSleep = kernelRests || !kernel.mayHaveMore
-    polled.begin(mailbox: mailbox.descriptor)
+    polled.begin(bell: mailbox.bell.number)
     polled.setKernel(
       kernel.descriptor, reads: !kernelRests && mayReadKernel, writes: !kernelRests && kernel.hasOutput)
     for link in links {
@@ -107,14 +112,11 @@ struct RelayEngine: ~Copyable {
       link.pointee.pollIndex = polled.add(link.pointee.descriptor, reads: reads, writes: writes)
       if reads, link.pointee.hasMoreInput || link.pointee.hasUnparsed { canSleep = false }
     }
-    polled.poll(canSleep ? sleepMilliseconds(until: wake) : 0)
-  }
-
-  /// -1 where nothing is to be looked after: an idle device never wakes.
-  private func sleepMilliseconds(until wake: UInt64) -> Int32 {
-    let next = min(needsTick ? nextTick : .max, change.deadline, wake)
-    guard next < .max else { return -1 }
-    return next > now ? Int32(clamping: (next - now) / 1_000_000 + 1) : 0
+    // Where nothing is to be looked after it is never: an idle device does not wake.
+    wake = min(wake, needsTick ? nextTick : .max, change.deadline)
+    if wake <= now { canSleep = false }
+    if canSleep, alarm.set(by: wake) { mailbox.ringAgain() }
+    polled.poll(canSleep: canSleep)
   }
 
   /// Before replies are taken: the server has something to do while they are decrypted and passed on. In clear the other

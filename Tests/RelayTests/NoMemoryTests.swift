@@ -31,9 +31,9 @@ struct NoMemoryTests {
     var set = PollSet()
     defer { set.free() }
     Socket.shutDown(second.number)
-    set.begin(mailbox: -1)
+    set.begin(bell: -1)
     set.setKernel(first.number, reads: true, writes: true)
-    set.poll(0)
+    set.poll(canSleep: false)
     #expect(set.isReadable(PollSet.kernel) && set.isWritable(PollSet.kernel) && set.hasEnded(PollSet.kernel))
     set.forgetKernel()
     #expect(!set.isReadable(PollSet.kernel) && !set.isWritable(PollSet.kernel) && !set.hasEnded(PollSet.kernel))
