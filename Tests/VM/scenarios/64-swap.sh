@@ -34,7 +34,7 @@ print(f"longest {worst:.1f}", flush=True)
 PYTHON
 systemd-run --quiet --scope --property=MemoryMax=24M python3 "$work/hungry" 64 >"$work/hungry.log" 2>&1 &
 hungry=$!
-eventually 60 "the first round is done" grep --quiet "round 0" "$work/hungry.log"
+eventually 180 "the first round is done" grep --quiet "round 0" "$work/hungry.log"
 require "swap is used" awk '/^\/dev\/nbd/ { exit !($4 > 8192) }' /proc/swaps
 kill_server disk
 wait_state swap reconnecting
