@@ -101,7 +101,7 @@ extension AttachmentWorker {
         report.dataLosses.append(loss)
         publishBinding()
       }
-    case .legacyChanged: return publishBinding()
+    case .keepsChanged: return publishBinding()
     case .recovered, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .serverChanged, .renewedAsDeclared,
       .kernelMisbehaved:
       break

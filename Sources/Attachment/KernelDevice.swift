@@ -116,8 +116,8 @@ package enum DeviceNotice: Equatable, Sendable {
   case leftUnflushed(bytes: Int)
   /// The device was let go before the kernel was told of data that is lost, and it will not be.
   case leftUntold
-  /// `legacy` is another.
-  case legacyChanged
+  /// `legacy` or `sockets` are others: what the next process needs.
+  case keepsChanged
   /// What a former process has left could not be taken over: so many acknowledged bytes are not sent again, and the kernel
   /// hears of it at its next FLUSH.
   case legacyLost(bytes: Int, reason: String)

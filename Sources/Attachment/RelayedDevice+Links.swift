@@ -13,8 +13,10 @@ extension RelayedDevice.State {
     for (id, socket) in zip(ids, sockets) {
       newest = max(newest, id)
       if lostEarly[id] == nil { links[id] = socket } else { lost += 1 }
+      if !closedEarly.contains(id) { open[id] = socket }
     }
     lostEarly = [:]
+    closedEarly = []
     return lost
   }
 
@@ -23,6 +25,11 @@ extension RelayedDevice.State {
   mutating func drop(_ id: LinkID) -> Bool {
     silent.remove(id)
     return links.removeValue(forKey: id) != nil
+  }
+
+  mutating func close(_ id: LinkID) {
+    guard open.removeValue(forKey: id) == nil, id > newest else { return }
+    closedEarly.insert(id)
   }
 
   /// Whether that is news of a link in use.

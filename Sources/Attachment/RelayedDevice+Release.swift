@@ -35,14 +35,15 @@ extension RelayedDevice {
     }
     let isUp = linkCount > 0
     if isUp, let kernelDevice = inner as? NetlinkDevice { await kernelDevice.hurryResending(within: .seconds(1)) }
-    if isUp { _ = await relay?.drain(within: limit) }
+    let isDrained = isUp ? await relay?.drain(within: limit) ?? true : false
     // From here on nothing that `inner` sees is a loss.
     await inner.letGo(within: limit)
-    if let relay { await end(relay, leaving: true) }
+    if let relay { await end(relay, leaving: true, isDrained: isDrained) }
   }
 
-  /// Ends the relay. `leaving`: the device goes on, and whoever has it next inherits what is not known to be safe.
-  func end(_ relay: Relay, leaving: Bool) async {
+  /// Ends the relay. `leaving`: the device goes on, and whoever has it next inherits what is not known to be safe, and waits
+  /// for the servers to close the links, unless it `isDrained`: then they have nothing left to carry out.
+  func end(_ relay: Relay, leaving: Bool, isDrained: Bool = false) async {
     // A device of the classic interface ends with this process.
     let heir = leaving && interface == .netlink ? NetlinkDevice.backend(of: name) : nil
     let remainder = await relay.end(leavingFor: heir)
@@ -51,6 +52,10 @@ extension RelayedDevice {
       state.links = [:]
       state.silent = []
       state.lostEarly = [:]
+      state.closedEarly = []
+      let left = leaving && !isDrained ? (state.former?.sockets ?? []) + state.open.values : []
+      state.former = left.isEmpty ? nil : FormerLinks(left)
+      state.open = [:]
       state.newest = .min
       if case .legacy(let legacy) = remainder { state.legacy = legacy }
     }
@@ -67,6 +72,6 @@ extension RelayedDevice {
     guard let legacy = state.withLock({ $0.legacy.take() }) else { return }
     try? legacy.spend()
     if !told, legacy.bytes > 0 { tell(.leftUnflushed(bytes: legacy.bytes)) }
-    tell(.legacyChanged)
+    tell(.keepsChanged)
   }
 }

@@ -19,8 +19,11 @@ package final class RelayedDevice: KernelDevice {
     var reconnectTimeout: Duration?
     /// The links that take requests.
     var links: [LinkID: OpenFile] = [:]
-    /// Links that ended before the relay had told their identifiers.
+    /// All that are not closed: on those that take no requests any more the server may still carry some out.
+    var open: [LinkID: OpenFile] = [:]
+    /// Links that ended, or were closed, before the relay had told their identifiers.
     var lostEarly: [LinkID: RelayEvent.Loss] = [:]
+    var closedEarly: Set<LinkID> = []
     var newest = LinkID.min
     var silent: Set<LinkID> = []
     /// Requests that were answered before it was last given links while it had none.
@@ -29,6 +32,8 @@ package final class RelayedDevice: KernelDevice {
     var server: ServerURI?
     /// What a former process has left, or a relay of this one that has ended; until it is spent.
     var legacy: Legacy?
+    /// Of a former process; until they are closed.
+    var former: FormerLinks?
     var onLoss: (@Sendable (LinkLoss) -> Void)?
     var onNotice: (@Sendable (DeviceNotice) -> Void)?
   }
@@ -44,14 +49,18 @@ package final class RelayedDevice: KernelDevice {
   /// The driver's own limit: `max_hw_sectors_kb`. The relay cuts what is too large for the server.
   static let largestRequest = 32 << 20
 
-  /// `inner` is not bound, or is one of a former process whose links have ended, and which has left `legacy`.
+  /// `inner` is not bound, or is one of a former process, which has left `legacy` and the sockets of its links.
   package init(
-    _ inner: any KernelDevice, _ spec: AttachmentSpec, budget: RelayBudget, inheriting legacy: Legacy? = nil
+    _ inner: any KernelDevice, _ spec: AttachmentSpec, budget: RelayBudget, inheriting legacy: Legacy? = nil,
+    after links: [OpenFile] = []
   ) {
     name = spec.name
     self.inner = inner
+    let former = links.isEmpty ? nil : FormerLinks(links)
     state = Mutex(
-      State(settings: RelaySettings(spec, budget), reconnectTimeout: spec.reconnectTimeout, legacy: legacy))
+      State(
+        settings: RelaySettings(spec, budget), reconnectTimeout: spec.reconnectTimeout, legacy: legacy, former: former
+      ))
   }
 
   package var interface: KernelInterface { inner.interface }
@@ -60,8 +69,12 @@ package final class RelayedDevice: KernelDevice {
   package var isAlive: Bool { inner.isAlive }
   /// None without the kernel's end: nothing comes to them.
   package var linkCount: Int { inner.linkCount > 0 ? state.withLock { $0.links.count } : 0 }
-  /// None that anybody could keep: the links are the relay's, and end with it.
-  package var sockets: [OpenFile] { [] }
+  /// Of all links that are not closed, those of a former process too: the next one waits until they are. A device of the
+  /// classic interface has no next one.
+  package var sockets: [OpenFile] {
+    guard interface == .netlink else { return [] }
+    return state.withLock { ($0.former?.sockets ?? []) + $0.open.values }
+  }
   package var statistics: IOStatistics? { state.withLock { $0.relay }.map { IOStatistics($0.snapshot()) } }
   package var legacy: Legacy? { state.withLock { $0.legacy } }
   package var silentLinks: Int { state.withLock { $0.silent.count } }
@@ -133,7 +146,7 @@ package final class RelayedDevice: KernelDevice {
       // Nobody waits for a device that has never been; what was inherited is for the next try.
       if known == nil {
         await end(relay, leaving: true)
-        tell(.legacyChanged)
+        tell(.keepsChanged)
       }
       throw error
     }
@@ -142,8 +155,10 @@ package final class RelayedDevice: KernelDevice {
 
   private func makeRelay(_ settings: RelaySettings) throws(Failure) -> Relay {
     do throws(SystemCallError) {
-      let legacy = state.withLock { $0.legacy }
-      let relay = try Relay(name: name, settings, inheriting: legacy) { [weak self] event in self?.took(event) }
+      let (legacy, former) = state.withLock { ($0.legacy, $0.former) }
+      let relay = try Relay(name: name, settings, inheriting: legacy, after: former) { [weak self] event in
+        self?.took(event)
+      }
       state.withLock { $0.relay = relay }
       return relay
     } catch {
@@ -221,6 +236,12 @@ package final class RelayedDevice: KernelDevice {
   private func took(_ event: RelayEvent) {
     switch event {
     case .linkLost(let id, let loss, let remaining): lost(id, loss, remaining: remaining)
+    case .linkClosed(let id):
+      state.withLock { $0.close(id) }
+      tell(.keepsChanged)
+    case .formerLinksClosed:
+      state.withLock { $0.former = nil }
+      tell(.keepsChanged)
     case .silent(let id):
       if state.withLock({ $0.noteSilence(of: id) }) { tell(.silent) }
     case .speaking(let id): state.withLock { _ = $0.silent.remove(id) }
@@ -232,7 +253,7 @@ package final class RelayedDevice: KernelDevice {
     case .flushFailed(let error): tell(.flushFailed(errnoCode: Int32(clamping: error)))
     case .legacySpent:
       state.withLock { $0.legacy = nil }
-      tell(.legacyChanged)
+      tell(.keepsChanged)
     case .legacyLost(let bytes, let reason): tell(.legacyLost(bytes: bytes, reason: reason))
     // The relay has closed its end, as a server would, and `inner` tells of the end.
     case .kernelEnded(_, .some(let problem)): tell(.kernelMisbehaved(problem))

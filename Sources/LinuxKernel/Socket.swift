@@ -122,6 +122,11 @@ package enum Socket {
     _ = shutdown(number, Int32(SHUT_RDWR))
   }
 
+  /// Ends the direction to the peer, once what was sent has arrived.
+  package static func finishSending(_ number: Int32) {
+    _ = shutdown(number, Int32(SHUT_WR))
+  }
+
   private static func set(
     _ number: Int32, _ level: Int32, _ option: Int32, _ value: Int32, _ name: String
   ) throws(SystemCallError) {

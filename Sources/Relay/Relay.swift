@@ -11,17 +11,17 @@ package final class Relay: Sendable {
   private let counters = RelayCounters()
 
   /// Starts the thread, called `nbd relay NAME` (the kernel keeps 15 bytes of it). `onEvent` is called on it and must not
-  /// block. What it inherits goes to the first link before anything else. Throws what timerfd_create(2) or pthread_create(3) answer.
+  /// block. What it inherits goes to the first link before anything else, and nothing goes before the former links are
+  /// closed. Throws what timerfd_create(2) or pthread_create(3) answer.
   package init(
-    name: String, _ settings: RelaySettings, inheriting legacy: Legacy? = nil,
+    name: String, _ settings: RelaySettings, inheriting legacy: Legacy? = nil, after former: FormerLinks? = nil,
     onEvent: @escaping @Sendable (RelayEvent) -> Void
   ) throws(SystemCallError) {
     let mailbox = try Mailbox()
     self.mailbox = mailbox
     let counters = counters
     try BlockingThread.start("nbd relay \(name)") {
-      var engine = RelayEngine(
-        mailbox, counters, settings, inheriting: legacy, onEvent: onEvent)
+      var engine = RelayEngine(mailbox, counters, settings, inheriting: legacy, after: former, onEvent: onEvent)
       engine.run()
     }
   }

@@ -68,6 +68,15 @@ extension RelayEngine {
     return writes
   }
 
+  /// Lets requests go out when all links of the former process are closed, or their time is over.
+  mutating func watchFence() {
+    fence.look(polled)
+    if now >= fence.deadline(settings.fenceTimeout) { fence.fall() }
+    guard !fence.isUp else { return }
+    ledger.unfence()
+    onEvent(.formerLinksClosed)
+  }
+
   /// Ends the validity of what was inherited, when a request of the kernel is about to go out; or when nothing is left of
   /// it, so that the memory is free. See `Legacy`.
   ///

@@ -1,4 +1,5 @@
 import Glibc
+import LinuxKernel
 import NBDProtocol
 import RelayModel
 
@@ -57,8 +58,11 @@ extension RelayEngine {
     if link.pointee.standing != .up { goingCount -= 1 }
     link.pointee.standing = .gone
     link.pointee.output.clear(segments)
+    // The service manager may have a duplicate: its server is to see the end all the same.
+    Socket.shutDown(link.pointee.descriptor)
     link.pointee.transport = nil
     link.pointee.descriptor = -1
+    onEvent(.linkClosed(link.pointee.id))
     link.pointee.hasMoreInput = false
     link.pointee.hasUnparsed = false
     if case .filling = link.pointee.passage {

@@ -50,12 +50,14 @@ struct RelayEngine: ~Copyable {
   var whoEnded: [CheckedContinuation<Remainder, Never>] = []
   /// What a former process has left, until it is spent.
   var inherited: Legacy?
+  var fence: Fence
   /// The name under which the next process is to find what is left, where there will be one.
   var heir: String?
 
   init(
     _ mailbox: Mailbox, _ counters: RelayCounters, _ settings: RelaySettings,
-    inheriting legacy: Legacy?, onEvent: @escaping @Sendable (RelayEvent) -> Void
+    inheriting legacy: Legacy?, after former: FormerLinks?,
+    onEvent: @escaping @Sendable (RelayEvent) -> Void
   ) {
     self.mailbox = mailbox
     alarm = Alarm(mailbox.bell)
@@ -63,6 +65,7 @@ struct RelayEngine: ~Copyable {
     self.settings = settings
     self.onEvent = onEvent
     ledger = RelayLedger(LedgerLimits(unflushedBytes: 0))
+    fence = Fence(former)
     applyLimits()
     inherited = legacy
   }
@@ -71,6 +74,7 @@ struct RelayEngine: ~Copyable {
   mutating func run() {
     now = monotonicNanoseconds()
     inherit()
+    if fence.isUp { ledger.fence() }
     nextTick = now + tickInterval
     while !isEnding {
       wait()
@@ -79,6 +83,7 @@ struct RelayEngine: ~Copyable {
         alarm.clear()
         obey()
       }
+      if fence.isUp { watchFence() }
       if decryptsReplies {
         receiveFromKernel()
         sendRequests()
@@ -111,6 +116,10 @@ struct RelayEngine: ~Copyable {
       wake = min(wake, link.pointee.deadline, rests ? link.pointee.restsUntil : .max)
       link.pointee.pollIndex = polled.add(link.pointee.descriptor, reads: reads, writes: writes)
       if reads, link.pointee.hasMoreInput || link.pointee.hasUnparsed { canSleep = false }
+    }
+    if fence.isUp {
+      fence.poll(&polled)
+      wake = min(wake, fence.deadline(settings.fenceTimeout))
     }
     // Where nothing is to be looked after it is never: an idle device does not wake.
     wake = min(wake, needsTick ? nextTick : .max, change.deadline)

@@ -21,6 +21,10 @@ package enum RelayEvent: Equatable, Sendable {
   /// Nothing goes out on the link any more, though its server may still carry out what it has. Told once.
   /// `remaining`: how many links are left that take requests. With 0, I/O is held until one is added.
   case linkLost(LinkID, Loss, remaining: Int)
+  /// The link's socket is closed: what its server has not carried out until now does not count any more.
+  case linkClosed(LinkID)
+  /// All links of the former process are closed by their servers, or have had the fence-timeout for it.
+  case formerLinksClosed
   /// A request on the link has had no answer for the request-timeout. Told once for each silence, which ends by
   /// `speaking` or with the link: `supersede` it when another link stands.
   case silent(LinkID)

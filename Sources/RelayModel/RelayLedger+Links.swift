@@ -101,11 +101,24 @@ extension RelayLedger {
   /// each write on a link that goes is answered or lost: a success that came later would stand in the log after what
   /// the replay has written over it, and the write itself could land on top of newer ones.
   private mutating func resume() {
-    guard let index = links.lastIndex(where: { $0.standing == .probation }),
+    guard !isFenced, let index = links.lastIndex(where: { $0.standing == .probation }),
       !links.contains(where: { $0.standing == .leaving && $0.modifying > 0 })
     else { return }
     restartSplitWrites()
     startReplay(links[index].id)
+  }
+
+  /// Sends nothing until `unfence`, as while a link that goes has writes: such a link is one of a former process. Before any
+  /// link has joined.
+  package mutating func fence() {
+    guard links.isEmpty, phase == .holding else { return }
+    isFenced = true
+  }
+
+  /// Nothing of a former process can land any more.
+  package mutating func unfence() {
+    isFenced = false
+    settle()
   }
 
   // Proof that links lead to one and the same server.

@@ -61,6 +61,8 @@ package struct RelayLedger: ~Copyable {
   /// Of the replay, not told yet.
   var losses = Losses()
   var isDraining = false
+  /// A server may still carry out writes of a former process.
+  var isFenced = false
   var isStalled = false
 
   private var answers = Ring<Answer>()

@@ -68,7 +68,7 @@ package struct Chronicle: Sendable {
     case .flowing:
       defer { hasSaidThatItStalls = false }
       return hasSaidThatItStalls
-    case .legacyChanged: return false
+    case .keepsChanged: return false
     case .silent, .recovered, .dataLost, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .serverChanged,
       .renewedAsDeclared,
       .kernelMisbehaved:

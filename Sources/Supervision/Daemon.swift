@@ -91,19 +91,20 @@ package actor Daemon {
     let (log, manager) = (log, manager)
     supervisor = Supervisor(
       log: log, kernel: kernel, store: DeviceStore(path: options.statePath), budget: budget,
-      keepLinks: { index, sockets in
+      keepLinks: { index, sockets, areRelayed in
+        let kind = areRelayed ? StoredFile.relayLink : .link
         do throws(SystemdError) {
-          try manager.removeFromStore(name: Daemon.storeName(index))
-          if !sockets.isEmpty { try manager.store(sockets.map(\.number), name: Daemon.storeName(index)) }
+          for kind in [StoredFile.link, .relayLink] { try manager.removeFromStore(name: kind.name(index)) }
+          if !sockets.isEmpty { try manager.store(sockets.map(\.number), name: kind.name(index)) }
         } catch {
           log(.warning, "/dev/nbd\(index): its links can't be kept for the next start: \(error)")
         }
       },
       keepLegacy: { index, file in
         do throws(SystemdError) {
-          try manager.removeFromStore(name: Daemon.legacyName(index))
+          try manager.removeFromStore(name: StoredFile.legacy.name(index))
           guard let file else { return true }
-          try manager.store([file.number], name: Daemon.legacyName(index))
+          try manager.store([file.number], name: StoredFile.legacy.name(index))
           return manager.isPresent
         } catch {
           log(.warning, "/dev/nbd\(index): what is not flushed can't be kept for the next start: \(error)")
@@ -115,12 +116,6 @@ package actor Daemon {
         return spec.isRelayed ? RelayedDevice(device, spec, budget: budget) : device
       })
   }
-
-  /// Links of `/dev/nbdX` are kept by the service manager under `nbdX`.
-  private static func storeName(_ index: Int) -> String { "nbd\(index)" }
-  /// And what its relay has left under this name, which a daemon that knows of none passes over.
-  private static func legacyName(_ index: Int) -> String { "nbd\(index)\(legacySuffix)" }
-  private static let legacySuffix = ".log"
 
   private static func device(
     for spec: AttachmentSpec, _ kernel: NetlinkKernel
@@ -188,16 +183,12 @@ package actor Daemon {
   private func adopt(_ declared: [AttachmentSpec]) {
     kernel.listen { [log] problem in log(.warning, problem) }
     startAudit()
-    var links: [Int: [OpenFile]] = [:]
-    var legacies: [Int: [OpenFile]] = [:]
+    var kept: [StoredFile: [Int: [OpenFile]]] = [:]
     do throws(SystemdError) {
       for (name, number) in try ListenDescriptors.take() {
         let file = OpenFile(FileDescriptor(owning: number))
-        guard name.hasPrefix("nbd") else { continue }
-        let isLegacy = name.hasSuffix(Daemon.legacySuffix)
-        let digits = name.dropFirst(3).dropLast(isLegacy ? Daemon.legacySuffix.count : 0)
-        guard let index = Int(digits) else { continue }
-        if isLegacy { legacies[index, default: []].append(file) } else { links[index, default: []].append(file) }
+        guard let (kind, index) = StoredFile.parse(name) else { continue }
+        kept[kind, default: [:]][index, default: []].append(file)
       }
     } catch {
       log(.warning, "the links of the former process can't be had: \(error), proceeding without them")
@@ -205,7 +196,9 @@ package actor Daemon {
     // Run by hand with a configuration of its own, it is not the only daemon: what it does not know is another's.
     let detachesOrphans = options.paths == .standard
     supervisor.assumeIsolated {
-      $0.adopt(declared: declared, links: links, legacies: legacies, detachingOrphans: detachesOrphans)
+      $0.adopt(
+        declared: declared, links: kept[.link] ?? [:], relayLinks: kept[.relayLink] ?? [:],
+        legacies: kept[.legacy] ?? [:], detachingOrphans: detachesOrphans)
     }
   }
 

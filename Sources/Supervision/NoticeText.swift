@@ -52,7 +52,7 @@ enum NoticeText {
           + "acknowledged writes are not sent again: \(reason); the next flush fails",
         .dataLost
       )
-    case .legacyChanged: return (.debug, "what is kept of it for the next process is another", nil)
+    case .keepsChanged: return (.debug, "what is kept of it for the next process is another", nil)
     case .serverChanged(let old, let new): return (.info, "moved from \(old) to \(new)", .serverChanged)
     case .renewedAsDeclared: return (.info, "its links are made anew, as they are declared now", nil)
     case .kernelMisbehaved(let problem):
@@ -78,7 +78,7 @@ extension DeviceNotice {
     case .dataLost(let loss): loss.errnoCode
     case .flushFailed(let code): code
     case .silent, .stalled, .flowing, .recovered, .leftUnflushed, .leftUntold: nil
-    case .legacyChanged, .legacyLost, .serverChanged, .renewedAsDeclared, .kernelMisbehaved: nil
+    case .keepsChanged, .legacyLost, .serverChanged, .renewedAsDeclared, .kernelMisbehaved: nil
     }
   }
 }

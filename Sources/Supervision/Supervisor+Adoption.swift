@@ -15,11 +15,12 @@ extension Supervisor {
   /// - Parameters:
   ///   - declared: for devices of which no record is left.
   ///   - links: duplicates of links' sockets, by device number.
+  ///   - relayLinks: the same of those that relays had.
   ///   - legacies: what relays have left, by device number.
   ///   - detachingOrphans: devices with our identifier, of which nothing else is known, are this daemon's to detach.
   package func adopt(
-    declared: [AttachmentSpec], links: [Int: [OpenFile]], legacies: [Int: [OpenFile]] = [:],
-    detachingOrphans: Bool = true
+    declared: [AttachmentSpec], links: [Int: [OpenFile]], relayLinks: [Int: [OpenFile]] = [:],
+    legacies: [Int: [OpenFile]] = [:], detachingOrphans: Bool = true
   ) {
     guard let kernel else { return }
     let records = store?.records() ?? [:]
@@ -29,13 +30,14 @@ extension Supervisor {
     let bound = kernel.bound()
     for (index, name) in bound {
       let sockets = links[index] ?? []
+      let left = Left(files: legacies[index] ?? [], links: relayLinks[index] ?? [])
       let isRecorded = bound.contains { $0.name == name && $0.index == records[name]?.index }
       if let record = records[name], record.index == index, record.interface == .netlink {
-        adopt(record, declared.first { $0.name == name }, sockets, legacies[index] ?? [], kernel)
+        adopt(record, declared.first { $0.name == name }, sockets, left, kernel)
       } else if !isRecorded, entries[name] == nil, let spec = declared.first(where: { $0.name == name }),
         let record = recordFromKernel(spec, index, linkCount: max(1, sockets.count), hasSockets: !sockets.isEmpty)
       {
-        adopt(record, spec, sockets, legacies[index] ?? [], kernel)
+        adopt(record, spec, sockets, left, kernel)
       } else if detachingOrphans {
         orphans[index] = name
       }
@@ -45,16 +47,22 @@ extension Supervisor {
     scheduleDeferredCheck()
   }
 
+  /// Of the relay that a device had in the former process.
+  private struct Left {
+    var files: [OpenFile]
+    var links: [OpenFile]
+  }
+
   private func adopt(
-    _ record: DeviceRecord, _ declared: AttachmentSpec?, _ sockets: [OpenFile], _ files: [OpenFile],
-    _ kernel: NetlinkKernel
+    _ record: DeviceRecord, _ declared: AttachmentSpec?, _ sockets: [OpenFile], _ left: Left, _ kernel: NetlinkKernel
   ) {
     let name = record.spec.name
-    let legacy = record.datapath == .relay ? legacy(of: record, files) : nil
+    let legacy = record.datapath == .relay ? legacy(of: record, left.files) : nil
     let netlinkDevice = NetlinkDevice(adopting: record, sockets: sockets, kernel: kernel)
     let device: any KernelDevice =
       record.datapath == .relay
-      ? RelayedDevice(netlinkDevice, record.spec, budget: budget, inheriting: legacy) : netlinkDevice
+      ? RelayedDevice(netlinkDevice, record.spec, budget: budget, inheriting: legacy, after: left.links)
+      : netlinkDevice
     makeWorker(record.spec)
     // What uses it must be known before the worker tells of it: the configuration may not want it any more.
     entries[name]?.report.state = device.linkCount > 0 ? .attached : .reconnecting
@@ -63,8 +71,8 @@ extension Supervisor {
     entries[name]?.report.datapath = device.datapath
     entries[name]?.boundIndex = record.index
     // One that was made just now is kept when the worker tells of it.
-    if files.contains(where: { $0 === legacy?.file }) { entries[name]?.legacy = legacy }
-    entries[name]?.keepsLegacy = !files.isEmpty
+    if left.files.contains(where: { $0 === legacy?.file }) { entries[name]?.legacy = legacy }
+    entries[name]?.keepsLegacy = !left.files.isEmpty
     let unwatched = device.linkCount - device.sockets.count
     let state =
       device.datapath == .relay
@@ -153,6 +161,6 @@ extension Supervisor {
     }
     // After its record no longer names it, for the same reason.
     if bound.legacy == nil { forgetLegacy(of: record) }
-    keepLinks(record.index, bound.sockets)
+    keepLinks(record.index, bound.sockets, record.datapath == .relay)
   }
 }

@@ -15,6 +15,9 @@ package actor Supervisor {
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
   package typealias MakeDevice = AttachmentWorker.MakeDevice
+  /// Gives duplicates of a device's links to whoever keeps them for the next process, in the place of what there was.
+  /// `areRelayed`: they are no sockets of the kernel's.
+  package typealias KeepLinks = @Sendable (_ index: Int, _ sockets: [OpenFile], _ areRelayed: Bool) -> Void
   /// Gives what a device's relay has left to whoever keeps it for the next process, in the place of what there was; `nil`:
   /// nothing. Whether it is kept.
   package typealias KeepLegacy = @Sendable (_ index: Int, _ file: OpenFile?) -> Bool
@@ -55,8 +58,7 @@ package actor Supervisor {
   let store: DeviceStore?
   /// For what all relays keep together.
   let budget: RelayBudget
-  /// Gives duplicates of a device's links to whoever keeps them for the next process.
-  let keepLinks: @Sendable (_ index: Int, _ sockets: [OpenFile]) -> Void
+  let keepLinks: KeepLinks
   let keepLegacy: KeepLegacy
   private let makeDevice: MakeDevice
   private let deferredInterval: Duration
@@ -97,7 +99,7 @@ package actor Supervisor {
   package init(
     log: Log, sysfs: NBDSysfs = NBDSysfs(), procfs: String = "/proc", deferredInterval: Duration = .seconds(5),
     kernel: NetlinkKernel? = nil, store: DeviceStore? = nil, budget: RelayBudget = RelayBudget(bytes: 1 << 30),
-    keepLinks: @escaping @Sendable (_ index: Int, _ sockets: [OpenFile]) -> Void = { _, _ in },
+    keepLinks: @escaping KeepLinks = { _, _, _ in },
     keepLegacy: @escaping KeepLegacy = { _, file in file == nil },
     makeDevice: @escaping MakeDevice
   ) {
@@ -266,7 +268,7 @@ package actor Supervisor {
     // Who was told twice to leave has left once.
     guard let entry = entries[name], entry.worker === worker, case .leaving(let next) = entry.phase else { return }
     if let index = entry.boundIndex {
-      keepLinks(index, [])
+      keepLinks(index, [], false)
       if entry.keepsLegacy { _ = keepLegacy(index, nil) }
     }
     store?.remove(name)

@@ -170,4 +170,34 @@ import Testing
       #expect(scene.unflushed == 0)
     }
   }
+
+  @Test("while a server may have writes of a former process nothing is sent, the log neither; then the log comes first")
+  func fenced() {
+    let scene = heir()
+    scene.ledger.fence()
+    scene.write(7, at: 1)
+    scene.ask(.read, 8, at: 1)
+    scene.join(1)
+    scene.join(2)
+    #expect(scene.sent().isEmpty && scene.ledger.holdsIO)
+    scene.lose(1)
+    scene.ledger.unfence()
+    let replayed = scene.sent()
+    #expect(replayed.first?.link == 2 && replayed.first?.command == .write && replayed.first?.offset == 0)
+    for write in replayed { scene.reply(write) }
+    scene.answerAll()
+    #expect(scene.ledger.unanswered == 0 && !scene.ledger.holdsIO)
+  }
+
+  @Test("unfenced without a link it waits for one; fenced too late, it is not")
+  func fencedInTime() {
+    let scene = Scene()
+    scene.ledger.fence()
+    scene.write(1, at: 0)
+    scene.ledger.unfence()
+    #expect(scene.sent().isEmpty)
+    scene.join(1)
+    scene.ledger.fence()
+    #expect(scene.sent().count == 1)
+  }
 }

@@ -17,16 +17,22 @@ struct HandOverTests {
     let events = EventLog()
     let kernel: FakeKernel
 
-    init(inheriting legacy: Legacy? = nil, _ settings: RelaySettings = RelaySettings()) throws {
+    init(
+      inheriting legacy: Legacy? = nil, after former: FormerLinks? = nil, _ settings: RelaySettings = RelaySettings()
+    ) throws {
       let events = events
-      relay = try Relay(name: "test", settings, inheriting: legacy) { events.append($0) }
+      relay = try Relay(name: "test", settings, inheriting: legacy, after: former) { events.append($0) }
       kernel = FakeKernel(try relay.makeKernelEnd())
     }
 
-    func addLink(to server: ForgetfulServer) async throws {
+    /// A duplicate of its socket, as the service manager has one.
+    @discardableResult
+    func addLink(to server: ForgetfulServer) async throws -> OpenFile {
+      let socket = try server.connect()
       await relay.add([
-        RelayLink(PlainTransport(try server.connect()), ServerLimits(canFlush: true, canFUA: true, canMultiConn: true))
+        RelayLink(PlainTransport(socket), ServerLimits(canFlush: true, canFUA: true, canMultiConn: true))
       ])
+      return try #require(OpenFile.duplicating(socket.number))
     }
 
     /// What the next process gets, through a duplicate and from the bytes alone.
@@ -241,6 +247,61 @@ struct HandOverTests {
     try await second.addLink(to: server)
     #expect(try second.kernel.ask(.flush).error == .inputOutput)
     #expect(try second.kernel.ask(.flush).error == nil)
+    await second.relay.end()
+  }
+
+  @Test("a write that the server still has of a former process does not overwrite a newer one, and its log waits too")
+  func lateWrite() async throws {
+    let server = try ForgetfulServer(size: 1 << 20)
+    server.behave { behaviour in
+      behaviour.halfClose = .waits
+      behaviour.treat = { $0.connection == 0 && $0.request.offset == 0 ? .hold : .serve }
+    }
+    let old = pattern(4096, 1)
+    let new = pattern(4096, 2)
+    let first = try Process()
+    let socket = try await first.addLink(to: server)
+    #expect(try first.kernel.ask(.write, at: 8192, old).error == nil)
+    try first.kernel.send(.write, at: 0, old)
+    try await server.wait { $0.held == 1 }
+    let legacy = try #require(try await first.handOver())
+
+    let second = try Process(inheriting: legacy, after: FormerLinks([socket]))
+    try second.kernel.send(.write, at: 0, old)
+    try second.kernel.send(.write, at: 0, new)
+    try await second.addLink(to: server)
+    try await server.wait { $0.halfClosed == 1 }
+    #expect(!second.kernel.hasReply && server.facts.receivedByCommand[.write] == 2)
+    #expect(!second.events.all.contains(.formerLinksClosed))
+    server.finishHeld()
+    for _ in 0..<2 { #expect(try second.kernel.receive().error == nil) }
+    #expect(try second.kernel.ask(.read, at: 0, length: 4096).data == new)
+    #expect(second.events.all.filter { $0 == .formerLinksClosed }.count == 1)
+    #expect(server.facts.violations.isEmpty)
+    await second.relay.end()
+  }
+
+  @Test(
+    "former links that are closed hold nothing up; those that never are have the fence-timeout",
+    arguments: [true, false])
+  func fence(isClosed: Bool) async throws {
+    let server = try ForgetfulServer(size: 1 << 20)
+    server.behave { behaviour in
+      behaviour.halfClose = .waits
+      behaviour.treat = { $0.connection == 0 ? .hold : .serve }
+    }
+    let first = try Process()
+    let socket = try await first.addLink(to: server)
+    try first.kernel.send(.write, at: 0, pattern(4096, 1))
+    try await server.wait { $0.held == 1 }
+    await first.relay.end()
+    if isClosed { server.drop(connection: 0) }
+    let settings = RelaySettings(fenceTimeout: isClosed ? nil : .milliseconds(100))
+    let second = try Process(after: FormerLinks([socket]), settings)
+    // Also when there is no server yet.
+    await second.events.wait { $0.contains(.formerLinksClosed) }
+    try await second.addLink(to: server)
+    #expect(try second.kernel.ask(.write, at: 0, pattern(4096, 2)).error == nil)
     await second.relay.end()
   }
 }

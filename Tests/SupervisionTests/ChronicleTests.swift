@@ -245,7 +245,7 @@ struct ChronicleTests {
       said(.legacyLost(bytes: 4096, reason: "it is damaged"), .reconnecting, &chronicle)?.message
         == "data: what the former process has left of it can't be taken over, and 4 KiB of acknowledged writes are not "
         + "sent again: it is damaged; the next flush fails")
-    #expect(said(.legacyChanged, .attached, &chronicle) == nil)
+    #expect(said(.keepsChanged, .attached, &chronicle) == nil)
     #expect(said(.silent, .attached, &chronicle)?.messageID == .stalled)
   }
 }

@@ -20,6 +20,7 @@ final class NetlinkSupervisionLab: Sendable {
     let entries = Mutex<[JournalEntry]>([])
     /// In the service manager's store, by device number.
     let kept = Mutex<[Int: [OpenFile]]>([:])
+    let keptOfRelays = Mutex<[Int: [OpenFile]]>([:])
     /// The same, of what relays have left.
     let legacies = Mutex<[Int: OpenFile]>([:])
     let keepsLegacies = Mutex(true)
@@ -61,9 +62,10 @@ final class NetlinkSupervisionLab: Sendable {
     let supervisor = Supervisor(
       log: Log { entry in state.entries.withLock { $0.append(entry) } }, sysfs: driver.sysfs,
       procfs: "\(directory.path)/proc", deferredInterval: .milliseconds(5), kernel: kernel, store: store,
-      keepLinks: { index, sockets in
+      keepLinks: { index, sockets, areRelayed in
         let copies = sockets.compactMap { OpenFile.duplicating($0.number) }
-        state.kept.withLock { $0[index] = copies.isEmpty ? nil : copies }
+        state.kept.withLock { $0[index] = copies.isEmpty || areRelayed ? nil : copies }
+        state.keptOfRelays.withLock { $0[index] = copies.isEmpty || !areRelayed ? nil : copies }
       },
       keepLegacy: { index, file in
         guard state.keepsLegacies.withLock({ $0 }) else { return file == nil }
@@ -80,13 +82,17 @@ final class NetlinkSupervisionLab: Sendable {
     processes.withLock { $0.append(process) }
     let links = keepingLinks ? kept : [:]
     await supervisor.adopt(
-      declared: declared, links: links, legacies: legacies.mapValues { [$0] }, detachingOrphans: detachingOrphans)
+      declared: declared, links: links, relayLinks: keepingLinks ? keptOfRelays : [:],
+      legacies: legacies.mapValues { [$0] },
+      detachingOrphans: detachingOrphans)
     await supervisor.reconcile(declared)
     return process
   }
 
   /// What the service manager keeps.
   var kept: [Int: [OpenFile]] { state.kept.withLock { $0 } }
+  /// The same of relays' links.
+  var keptOfRelays: [Int: [OpenFile]] { state.keptOfRelays.withLock { $0 } }
   /// Copies, as each process gets.
   var legacies: [Int: OpenFile] {
     state.legacies.withLock { $0 }.compactMapValues { OpenFile.duplicating($0.number) }

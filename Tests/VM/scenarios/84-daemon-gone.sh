@@ -43,7 +43,8 @@ systemctl kill --signal=SIGSTOP "$daemon"
 kill_server disk
 systemctl kill --signal=SIGKILL "$daemon"
 wait_state direct reconnecting
-eventually 20 "relay has no server" test "$(status_of relay .links)" = 0
+has_no_server() { [[ $(status_of relay .links) == 0 ]]; }
+eventually 20 "relay has no server" has_no_server
 mark relay
 returned "daemon and server killed"
 serve
