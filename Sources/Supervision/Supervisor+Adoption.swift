@@ -42,7 +42,9 @@ extension Supervisor {
         orphans[index] = name
       }
     }
-    dropLegacies(legacies.filter { index, _ in !entries.values.contains { $0.takesLegacy(of: index) } })
+    let isTaken = { (index: Int) in self.entries.values.contains { $0.isRelayed(on: index) } }
+    dropLegacies(legacies.filter { !isTaken($0.key) })
+    endRelayLinks(relayLinks.filter { !isTaken($0.key) })
     checkOrphans()
     scheduleDeferredCheck()
   }
@@ -89,6 +91,15 @@ extension Supervisor {
       worker.adopt(device, of: record)
       // Before it tries for the first time: no link is made as it was declared once.
       if let change { worker.update(change) }
+    }
+  }
+
+  /// Of devices that are not there any more, or have no relay: their servers would have them for ever.
+  private func endRelayLinks(_ links: [Int: [OpenFile]]) {
+    for (index, sockets) in links {
+      for socket in sockets { Socket.shutDown(socket.number) }
+      // Whoever has the device by another datapath keeps its own links after this.
+      keepLinks(index, [], true)
     }
   }
 

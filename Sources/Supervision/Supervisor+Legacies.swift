@@ -94,6 +94,6 @@ extension Supervisor {
 }
 
 extension Supervisor.Entry {
-  /// What is kept under that number is its own.
-  func takesLegacy(of index: Int) -> Bool { boundIndex == index && report.datapath == .relay }
+  /// What a relay has left under that number is its own.
+  func isRelayed(on index: Int) -> Bool { boundIndex == index && report.datapath == .relay }
 }

@@ -59,6 +59,17 @@ struct FormerLinksTests {
     }
   }
 
+  @Test("links of a device that is gone are ended, and not kept")
+  func gone() async throws {
+    try await withNetlinkLab { lab in
+      let server = try ForgetfulServer(size: 1 << 20)
+      lab.keepOfRelay(try server.connect(), of: Self.index)
+      _ = await lab.start([])
+      #expect(lab.keptOfRelays.isEmpty)
+      try await server.wait { $0.closed == 1 }
+    }
+  }
+
   private func driver(_ lab: NetlinkSupervisionLab) throws -> DriverSocket {
     DriverSocket(try #require(lab.driver.socket(of: Self.index).flatMap { OpenFile.duplicating($0.number) }))
   }

@@ -93,6 +93,8 @@ final class NetlinkSupervisionLab: Sendable {
   var kept: [Int: [OpenFile]] { state.kept.withLock { $0 } }
   /// The same of relays' links.
   var keptOfRelays: [Int: [OpenFile]] { state.keptOfRelays.withLock { $0 } }
+  /// As a former process has left it.
+  func keepOfRelay(_ link: OpenFile, of index: Int) { state.keptOfRelays.withLock { $0[index] = [link] } }
   /// Copies, as each process gets.
   var legacies: [Int: OpenFile] {
     state.legacies.withLock { $0 }.compactMapValues { OpenFile.duplicating($0.number) }
