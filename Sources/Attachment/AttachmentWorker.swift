@@ -37,6 +37,8 @@ package actor AttachmentWorker {
   package private(set) var spec: AttachmentSpec
   package internal(set) var report: AttachmentReport
   private(set) var lifecycle: Lifecycle
+  /// Of the one that is under way, as the reconnect-timeout counts it.
+  private var outageBegan: ContinuousClock.Instant?
   var device: (any KernelDevice)? {
     didSet { meter.watch(device) }
   }
@@ -135,7 +137,7 @@ package actor AttachmentWorker {
     device?.update(spec)
     scheduleFailBack()
     lifecycle.backoff.policy = spec.retry
-    lifecycle.reconnectTimeout = spec.reconnectTimeout
+    changeReconnectTimeout(to: spec.reconnectTimeout)
     if let device, let parameters = identity?.parameters, parameters.reconnectTimeout != spec.reconnectTimeout {
       identity?.parameters.reconnectTimeout = spec.reconnectTimeout
       // Where it fails, the next links bring it.
@@ -233,11 +235,17 @@ package actor AttachmentWorker {
     await withCheckedContinuation { stopWaiters.append($0) }
   }
 
+  private func changeReconnectTimeout(to timeout: Duration?) {
+    let elapsed = outageBegan.map { .now - $0 } ?? .zero
+    for effect in lifecycle.changeReconnectTimeout(to: timeout, elapsed: elapsed) { perform(effect) }
+  }
+
   // MARK: Events and effects
 
   private func handle(_ event: Lifecycle.Event) {
     let effects = lifecycle.handle(event)
     note(event)
+    outageBegan = lifecycle.isInOutage ? outageBegan ?? .now : nil
     for effect in effects { perform(effect) }
     publish()
     guard case .stopped = lifecycle.state else { return }

@@ -170,6 +170,35 @@ extension Lifecycle {
   /// goes on with links that were made since, until they have settled or carried I/O.
   package static let holdTimer = Timer(purpose: .reconnectTimeout, generation: 0)
 
+  /// An outage is under way, for which the reconnect-timeout counts.
+  package var isInOutage: Bool {
+    switch state {
+    case .reconnecting: true
+    case .attached(let binding), .degraded(let binding, _): [.returned, .overdue].contains(binding.standing)
+    case .stopped, .connecting, .waiting, .detaching, .failed: false
+    }
+  }
+
+  /// Counts at once, also for an outage that has lasted for `elapsed`; not for I/O that has failed already. `nil`: infinity.
+  package mutating func changeReconnectTimeout(to timeout: Duration?, elapsed: Duration) -> [Effect] {
+    guard timeout != reconnectTimeout else { return [] }
+    var isCounting = reconnectTimeout != nil
+    reconnectTimeout = timeout
+    guard isInOutage else { return [] }
+    let left = timeout.map { max($0 - elapsed, .zero) }
+    switch state {
+    case .attached(let binding):
+      isCounting = binding.standing == .returned
+      become(.attached(binding.allowed(left)))
+    case .degraded(let binding, let repair):
+      isCounting = binding.standing == .returned
+      become(.degraded(binding.allowed(left), repair))
+    case .stopped, .connecting, .reconnecting, .waiting, .detaching, .failed: break
+    }
+    let effects: [Effect] = isCounting ? [.cancelTimer(Lifecycle.holdTimer)] : []
+    return effects + (left.map { [.startTimer(Lifecycle.holdTimer, $0)] } ?? [])
+  }
+
   private mutating func lose(_ binding: Binding, remaining: Int, holdsIO: Bool, _ failure: Failure) -> [Effect] {
     // After a link that lasted the first try is at once; after one that did not, the back-off goes on.
     let limit = remaining > 0 || holdsIO ? Lifecycle.longestPauseWhileHolding : nil
@@ -273,6 +302,11 @@ extension Lifecycle.Binding {
     case .settled, .new: self
     case .returned, .overdue: Lifecycle.Binding(generation: generation, standing: .new)
     }
+  }
+
+  /// So much is left of the reconnect-timeout of the outage that it came after; `nil`: it has no end but links.
+  fileprivate func allowed(_ left: Duration?) -> Lifecycle.Binding {
+    Lifecycle.Binding(generation: generation, standing: left == nil ? .new : .returned)
   }
 
   /// The reconnect-timeout has passed; of no matter where no outage is left.

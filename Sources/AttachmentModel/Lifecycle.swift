@@ -151,7 +151,7 @@ package struct Lifecycle: Equatable, Sendable {
   package private(set) var state = State.stopped
   package var backoff: Backoff
   /// `nil`: infinity.
-  package var reconnectTimeout: Duration?
+  package internal(set) var reconnectTimeout: Duration?
   private var generation: Generation = 0
 
   package init(retry: RetryPolicy, reconnectTimeout: Duration?, seed: UInt64) {

@@ -216,6 +216,39 @@ struct LifecycleTranscriptTests {
     }
   }
 
+  @Test("a changed reconnect-timeout counts at once for an outage under way, and from its beginning")
+  func changedInAnOutage() throws {
+    let timer = Lifecycle.holdTimer
+    var world = outage(reconnectTimeout: .seconds(60))
+    #expect(world.changeReconnectTimeout(to: .seconds(60), elapsed: .seconds(20)) == [])
+    let longer = world.changeReconnectTimeout(to: .seconds(90), elapsed: .seconds(20))
+    #expect(longer == [.cancelTimer(timer), .startTimer(timer, .seconds(70))])
+    #expect(world.changeReconnectTimeout(to: nil, elapsed: .seconds(80)) == [.cancelTimer(timer)])
+    let passed = world.changeReconnectTimeout(to: .seconds(30), elapsed: .seconds(100))
+    #expect(passed == [.startTimer(timer, .zero)])
+    #expect(world.handle(.timerFired(timer)) == [.stopHoldingIO])
+    // I/O has failed: there is nothing to wait for any more.
+    #expect(world.changeReconnectTimeout(to: nil, elapsed: .zero) == [])
+    #expect(world.violations == [])
+  }
+
+  @Test("so it does while links are there that have not shown yet that the outage is over", arguments: [false, true])
+  func changedAfterReturn(isOverdue: Bool) throws {
+    let timer = Lifecycle.holdTimer
+    for timeout: Duration? in [nil, .seconds(300)] {
+      var world = outage(reconnectTimeout: .seconds(60))
+      let attempt = try #require(world.attempt)
+      world.handle(.attemptSucceeded(attempt))
+      if isOverdue { world.handle(.timerFired(timer)) }
+      let effects = world.changeReconnectTimeout(to: timeout, elapsed: .seconds(100))
+      #expect(effects.contains(.startTimer(timer, .seconds(200))) == (timeout != nil))
+      #expect(effects.contains(.cancelTimer(timer)) == !isOverdue)
+      world.handle(.linksLost(attempt, remaining: 0, holdsIO: true, .lost))
+      #expect(world.state.reported == .reconnecting)
+      #expect(world.violations == [])
+    }
+  }
+
   @Test("links that are lost one after the other end no outage either")
   func flappingLinks() throws {
     var world = outage(reconnectTimeout: .seconds(60))

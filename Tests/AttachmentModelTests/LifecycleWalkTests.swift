@@ -14,6 +14,11 @@ struct LifecycleWalkTests {
       reconnectTimeout: Bool.random(using: &random) ? .seconds(60) : nil, seed: seed)
     var seen: [Lifecycle.Event] = []
     for _ in 0..<Self.eventsInAWalk {
+      if Int.random(in: 0..<20, using: &random) == 0 {
+        let timeouts: [Duration?] = [nil, .zero, .seconds(5), .seconds(60)]
+        world.changeReconnectTimeout(
+          to: timeouts.randomElement(using: &random) ?? nil, elapsed: .seconds(Int.random(in: 0...90, using: &random)))
+      }
       let event = Self.event(for: world, seen, using: &random)
       let wasHolding = world.state.holdsIO
       for case .startTimer(let timer, let pause) in world.handle(event) where timer.purpose == .retry {

@@ -39,6 +39,14 @@ struct LifecycleWorld {
     return effects
   }
 
+  @discardableResult
+  mutating func changeReconnectTimeout(to timeout: Duration?, elapsed: Duration) -> [Lifecycle.Effect] {
+    let effects = machine.changeReconnectTimeout(to: timeout, elapsed: elapsed)
+    for effect in effects { take(effect, after: .retry) }
+    checkState(after: .retry)
+    return effects
+  }
+
   /// Whether the event is one that may change something; notes that what it answers is no longer under way.
   private mutating func answers(_ event: Lifecycle.Event) -> Bool {
     switch event {

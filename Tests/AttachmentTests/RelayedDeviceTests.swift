@@ -144,6 +144,24 @@ struct RelayedDeviceTests {
     withExtendedLifetime(directory) {}
   }
 
+  @Test("a reconnect-timeout that is declared during an outage, and has passed already, ends the waiting")
+  func givingUpAfterAll() async throws {
+    let (directory, servers, uris) = try servers()
+    let lab = try RelayLab(uris[0])
+    try await lab.start()
+    let driver = try lab.driver()
+    servers[0].crash()
+    try await lab.wait(for: .reconnecting)
+    async let error = driver.readError(at: 0)
+    try await eventually("the request is with the relay") { lab.worker.statistics?.queueDepth == 1 }
+    var spec = await lab.worker.spec
+    spec.reconnectTimeout = .milliseconds(1)
+    await lab.worker.update(spec)
+    #expect(try await error == .inputOutput)
+    await lab.worker.stop()
+    withExtendedLifetime(directory) {}
+  }
+
   @Test("a stop while I/O is held lets the device go, and what waits fails")
   func stopWhileHolding() async throws {
     let (directory, servers, uris) = try servers()
