@@ -100,7 +100,9 @@ package struct Chronicle: Sendable {
     case .attached, .detaching: .info
     case .stopped: report.failure?.phase == .detaching ? .warning : .info
     case .connecting: report.failure == nil ? .info : .warning
-    case .waiting, .degraded, .reconnecting: .warning
+    // Without a failure it was taken over from a former process, as it was left.
+    case .reconnecting: report.failure == nil ? .info : .warning
+    case .waiting, .degraded: .warning
     case .failed: .error
     }
   }
@@ -122,7 +124,8 @@ package struct Chronicle: Sendable {
       let size = report.size.map { ", \(sizeText(Int64(clamping: $0)))" } ?? ""
       return "attached: \(device) is \(server)\(size)\(report.isReadOnly == true ? ", read-only" : "")"
     case .degraded: return "degraded: \(reason(report))"
-    case .reconnecting: return "reconnecting, I/O on \(device) waits: \(reason(report))"
+    case .reconnecting:
+      return "reconnecting, I/O on \(device) waits" + (report.failure == nil ? "" : ": \(reason(report))")
     case .waiting:
       let count = report.attempts > 1 ? " (try \(report.attempts))" : ""
       return "waiting\(count): \(reason(report))"

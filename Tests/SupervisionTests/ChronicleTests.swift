@@ -53,6 +53,11 @@ struct ChronicleTests {
           + "(is the server running?)",
         id: .reconnecting, fields: common(.reconnecting, from: .attached, failure: refused))),
     Golden(
+      from: .stopped, report: report(.reconnecting),
+      entry: JournalEntry(
+        .info, "data: reconnecting, I/O on /dev/nbd3 waits", id: .reconnecting,
+        fields: common(.reconnecting, from: .stopped))),
+    Golden(
       from: .connecting, report: report(.waiting, attempts: 4, failure: refused),
       entry: JournalEntry(
         .warning,
