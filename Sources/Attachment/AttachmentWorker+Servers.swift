@@ -102,7 +102,8 @@ extension AttachmentWorker {
         publishBinding()
       }
     case .keepsChanged: return publishBinding()
-    case .recovered, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .serverChanged, .renewedAsDeclared,
+    case .recovered, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .awaitsFormerLinks, .serverChanged,
+      .renewedAsDeclared,
       .kernelMisbehaved:
       break
     }

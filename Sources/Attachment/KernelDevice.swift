@@ -121,6 +121,9 @@ package enum DeviceNotice: Equatable, Sendable {
   /// What a former process has left could not be taken over: so many acknowledged bytes are not sent again, and the kernel
   /// hears of it at its next FLUSH.
   case legacyLost(bytes: Int, reason: String)
+  /// Requests wait although it has links: its server has not closed those of a former process, and may still carry out
+  /// writes of it.
+  case awaitsFormerLinks
   /// Its links lead to another server now.
   case serverChanged(from: ServerURI, to: ServerURI)
   /// All its links are made with what is declared since they were made before.

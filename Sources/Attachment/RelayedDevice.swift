@@ -239,6 +239,7 @@ package final class RelayedDevice: KernelDevice {
     case .linkClosed(let id):
       state.withLock { $0.close(id) }
       tell(.keepsChanged)
+    case .awaitsFormerLinks: tell(.awaitsFormerLinks)
     case .formerLinksClosed:
       state.withLock { $0.former = nil }
       tell(.keepsChanged)

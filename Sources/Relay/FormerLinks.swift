@@ -27,6 +27,8 @@ struct Fence {
   private let since: UInt64
   /// The index of the first of them in the last poll(2); -1: they were not among it.
   private var firstPolled = -1
+  /// That requests wait for it.
+  var isTold = false
 
   init(_ former: FormerLinks?) {
     sockets = former?.sockets ?? []

@@ -77,6 +77,14 @@ extension RelayEngine {
     onEvent(.formerLinksClosed)
   }
 
+  /// Once a second.
+  mutating func tellOfFence() {
+    guard fence.isUp, !fence.isTold, kernel.pending.count > 0 else { return }
+    guard links.contains(where: { $0.pointee.standing == .up }) else { return }
+    fence.isTold = true
+    onEvent(.awaitsFormerLinks)
+  }
+
   /// Ends the validity of what was inherited, when a request of the kernel is about to go out; or when nothing is left of
   /// it, so that the memory is free. See `Legacy`.
   ///

@@ -50,6 +50,7 @@ extension RelayEngine {
   mutating func tick() {
     nextTick = now + tickInterval
     ledger.tick(now: now)
+    tellOfFence()
     if heldSince != 0, now > heldSince {
       counters.add(now - heldSince, to: .held)
       heldSince = now

@@ -23,6 +23,8 @@ package enum RelayEvent: Equatable, Sendable {
   case linkLost(LinkID, Loss, remaining: Int)
   /// The link's socket is closed: what its server has not carried out until now does not count any more.
   case linkClosed(LinkID)
+  /// There are links, and requests, and nothing is sent because former links are not closed. Told once.
+  case awaitsFormerLinks
   /// All links of the former process are closed by their servers, or have had the fence-timeout for it.
   case formerLinksClosed
   /// A request on the link has had no answer for the request-timeout. Told once for each silence, which ends by

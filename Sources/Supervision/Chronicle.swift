@@ -69,9 +69,8 @@ package struct Chronicle: Sendable {
       defer { hasSaidThatItStalls = false }
       return hasSaidThatItStalls
     case .keepsChanged: return false
-    case .silent, .recovered, .dataLost, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .serverChanged,
-      .renewedAsDeclared,
-      .kernelMisbehaved:
+    case .silent, .recovered, .dataLost, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .awaitsFormerLinks,
+      .serverChanged, .renewedAsDeclared, .kernelMisbehaved:
       return true
     }
   }

@@ -52,6 +52,12 @@ enum NoticeText {
           + "acknowledged writes are not sent again: \(reason); the next flush fails",
         .dataLost
       )
+    case .awaitsFormerLinks:
+      return (
+        .warning,
+        "requests wait: \(server) has not closed the connections of the former process, and may still carry out its writes",
+        .stalled
+      )
     case .keepsChanged: return (.debug, "what is kept of it for the next process is another", nil)
     case .serverChanged(let old, let new): return (.info, "moved from \(old) to \(new)", .serverChanged)
     case .renewedAsDeclared: return (.info, "its links are made anew, as they are declared now", nil)
@@ -78,7 +84,7 @@ extension DeviceNotice {
     case .dataLost(let loss): loss.errnoCode
     case .flushFailed(let code): code
     case .silent, .stalled, .flowing, .recovered, .leftUnflushed, .leftUntold: nil
-    case .keepsChanged, .legacyLost, .serverChanged, .renewedAsDeclared, .kernelMisbehaved: nil
+    case .keepsChanged, .legacyLost, .awaitsFormerLinks, .serverChanged, .renewedAsDeclared, .kernelMisbehaved: nil
     }
   }
 }

@@ -273,10 +273,11 @@ struct HandOverTests {
     try await server.wait { $0.halfClosed == 1 }
     #expect(!second.kernel.hasReply && server.facts.receivedByCommand[.write] == 2)
     #expect(!second.events.all.contains(.formerLinksClosed))
+    await second.events.wait { $0.contains(.awaitsFormerLinks) }
     server.finishHeld()
     for _ in 0..<2 { #expect(try second.kernel.receive().error == nil) }
     #expect(try second.kernel.ask(.read, at: 0, length: 4096).data == new)
-    #expect(second.events.all.filter { $0 == .formerLinksClosed }.count == 1)
+    #expect(second.events.all.filter { [.awaitsFormerLinks, .formerLinksClosed].contains($0) }.count == 2)
     #expect(server.facts.violations.isEmpty)
     await second.relay.end()
   }

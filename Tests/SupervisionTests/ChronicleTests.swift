@@ -250,6 +250,10 @@ struct ChronicleTests {
       said(.legacyLost(bytes: 4096, reason: "it is damaged"), .reconnecting, &chronicle)?.message
         == "data: what the former process has left of it can't be taken over, and 4 KiB of acknowledged writes are not "
         + "sent again: it is damaged; the next flush fails")
+    #expect(
+      said(.awaitsFormerLinks, .attached, &chronicle)?.message
+        == "data: requests wait: nbd://h/data has not closed the connections of the former process, and may still carry "
+        + "out its writes")
     #expect(said(.keepsChanged, .attached, &chronicle) == nil)
     #expect(said(.silent, .attached, &chronicle)?.messageID == .stalled)
   }

@@ -38,6 +38,7 @@ has_requests() { (($(status_of late .statistics.queueDepth) > 0)); }
 eventually 60 "the next daemon has what was unanswered" has_requests
 sleep 2
 require "the write waits while the server has it" kill -0 "$writer"
+eventually 20 "the journal says why" journal_says "has not closed the connections of the former process"
 equal "writes that the server was asked for" "$(find "$work" -name 'payload.*' | wc --lines)" 1
 
 rm "$work/hold"
