@@ -47,13 +47,17 @@ extension RelayedDevice {
     // A device of the classic interface ends with this process.
     let heir = leaving && interface == .netlink ? NetlinkDevice.backend(of: name) : nil
     let remainder = await relay.end(leavingFor: heir)
+    let counted = relay.snapshot()
     state.withLock { state in
+      // Where the kernel has asked for nothing, nothing but what was inherited can have gone out.
+      let isDone = isDrained || (state.legacy == nil && counted.answered == 0 && counted.queueDepth == 0)
       state.relay = nil
       state.links = [:]
       state.silent = []
       state.lostEarly = [:]
       state.closedEarly = []
-      let left = leaving && !isDrained ? (state.former?.sockets ?? []) + state.open.values : []
+      // Those of a former process are not this relay's to know of.
+      let left = leaving ? (state.former?.sockets ?? []) + (isDone ? [] : Array(state.open.values)) : []
       state.former = left.isEmpty ? nil : FormerLinks(left)
       state.open = [:]
       state.newest = .min

@@ -36,6 +36,13 @@ struct FormerLinksTests {
       try await eventually("the driver has noticed") { lab.driver.deadLinks(of: Self.index) == 1 }
       #expect(lab.keptOfRelays[Self.index]?.count == 1)
 
+      // One of which the kernel asks nothing has nothing to wait for, and leaves to the next what it was left.
+      let idle = await lab.start([spec])
+      try await lab.wait(for: "data", .attached, idle)
+      try await lab.handOver(idle)
+      try await eventually("the driver has noticed") { lab.driver.linksUp(of: Self.index) == 0 }
+      #expect(lab.keptOfRelays[Self.index]?.count == 1)
+
       let second = await lab.start([spec])
       try await lab.wait(for: "data", .attached, second)
       // As the kernel does: again what is unanswered, and then more.
