@@ -146,37 +146,35 @@ struct RelayedDeviceTests {
 
   @Test("a reconnect-timeout that is declared during an outage, and has passed already, ends the waiting")
   func givingUpAfterAll() async throws {
+    let (lab, read) = try await heldRead()
+    var spec = await lab.worker.spec
+    spec.reconnectTimeout = .milliseconds(1)
+    await lab.worker.update(spec)
+    #expect(try await read.value == .inputOutput)
+    await lab.worker.stop()
+  }
+
+  /// A device whose server is gone for good, and a read that waits for it.
+  private func heldRead() async throws -> (RelayLab, Task<ErrorCode?, any Error>) {
     let (directory, servers, uris) = try servers()
     let lab = try RelayLab(uris[0])
     try await lab.start()
     let driver = try lab.driver()
     servers[0].crash()
-    try await lab.wait(for: .reconnecting)
-    async let error = driver.readError(at: 0)
-    try await eventually("the request is with the relay") { lab.worker.statistics?.queueDepth == 1 }
-    var spec = await lab.worker.spec
-    spec.reconnectTimeout = .milliseconds(1)
-    await lab.worker.update(spec)
-    #expect(try await error == .inputOutput)
-    await lab.worker.stop()
     withExtendedLifetime(directory) {}
+    try await lab.wait(for: .reconnecting)
+    let read = Task { try await driver.readError(at: 0) }
+    try await eventually("the request is with the relay") { lab.worker.statistics?.queueDepth == 1 }
+    return (lab, read)
   }
 
   @Test("a stop while I/O is held lets the device go, and what waits fails")
   func stopWhileHolding() async throws {
-    let (directory, servers, uris) = try servers()
-    let lab = try RelayLab(uris[0])
-    try await lab.start()
-    let driver = try lab.driver()
-    servers[0].crash()
-    try await lab.wait(for: .reconnecting)
-    async let error = driver.readError(at: 0)
-    try await eventually("the request is with the relay") { lab.worker.statistics?.queueDepth == 1 }
+    let (lab, read) = try await heldRead()
     await lab.worker.stop()
-    #expect(try await error == .inputOutput)
+    #expect(try await read.value == .inputOutput)
     #expect(lab.commands == [.connect, .disconnect])
     #expect(await lab.worker.report.state == .stopped)
-    withExtendedLifetime(directory) {}
   }
 
   @Test("a device that somebody else takes away comes back, with what its server has acknowledged")
