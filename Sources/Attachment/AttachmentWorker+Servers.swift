@@ -103,8 +103,7 @@ extension AttachmentWorker {
       }
     case .keepsChanged: return publishBinding()
     case .recovered, .flushFailed, .leftUnflushed, .leftUntold, .legacyLost, .awaitsFormerLinks, .serverChanged,
-      .renewedAsDeclared,
-      .kernelMisbehaved:
+      .renewedAsDeclared, .kernelMisbehaved:
       break
     }
     publish(notice)

@@ -237,15 +237,19 @@ package actor AttachmentWorker {
 
   private func changeReconnectTimeout(to timeout: Duration?) {
     let elapsed = outageBegan.map { .now - $0 } ?? .zero
-    for effect in lifecycle.changeReconnectTimeout(to: timeout, elapsed: elapsed) { perform(effect) }
+    let effects = lifecycle.changeReconnectTimeout(to: timeout, elapsed: elapsed)
+    noteOutage()
+    for effect in effects { perform(effect) }
   }
+
+  private func noteOutage() { outageBegan = lifecycle.isInOutage ? outageBegan ?? .now : nil }
 
   // MARK: Events and effects
 
   private func handle(_ event: Lifecycle.Event) {
     let effects = lifecycle.handle(event)
     note(event)
-    outageBegan = lifecycle.isInOutage ? outageBegan ?? .now : nil
+    noteOutage()
     for effect in effects { perform(effect) }
     publish()
     guard case .stopped = lifecycle.state else { return }

@@ -24,5 +24,5 @@ package final class PlainTransport: RelayTransport {
   package var hasBufferedInput: Bool { false }
   package var wantsToWrite: Bool { false }
   package func flushOutput() -> Transfer { .moved(0) }
-  package func finishSending() { _ = shutdown(descriptor, Int32(SHUT_WR)) }
+  package func finishSending() { Socket.finishSending(descriptor) }
 }

@@ -77,7 +77,7 @@ package final class SecureTransport: RelayTransport {
 
   package func finishSending() {
     session.close()
-    _ = shutdown(descriptor, Int32(SHUT_WR))
+    Socket.finishSending(descriptor)
   }
 
   /// How many bytes were taken, none when there is no room.

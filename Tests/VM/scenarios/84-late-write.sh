@@ -33,12 +33,9 @@ eventually 20 "the server holds the write" test -d "$work/held"
 mark late
 kill -KILL "$(daemon_pid)"
 wait_state late attached
-# The write, and perhaps what udev reads.
-has_requests() { (($(status_of late .statistics.queueDepth) > 0)); }
-eventually 60 "the next daemon has what was unanswered" has_requests
-sleep 2
+# It has requests then: the write, and perhaps what udev reads.
+eventually 60 "the journal says why I/O waits" journal_says "has not closed the connections of the former process"
 require "the write waits while the server has it" kill -0 "$writer"
-eventually 20 "the journal says why" journal_says "has not closed the connections of the former process"
 equal "writes that the server was asked for" "$(find "$work" -name 'payload.*' | wc --lines)" 1
 
 rm "$work/hold"
